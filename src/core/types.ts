@@ -1,0 +1,245 @@
+import type { Digest } from './digest.ts';
+
+/**
+ * Random access to a run of bytes: a file, a registry blob, a slice or a cache all look the same.
+ * `read` gives exactly `length` bytes or rejects; the result is read-only by agreement.
+ */
+export interface ByteSource {
+  /** Size in bytes. */
+  readonly size: number;
+  read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+}
+
+/** Takes bytes and resolves when it is ready for more. The bytes belong to the caller again once it has resolved. */
+export type Sink = (bytes: Uint8Array) => Promise<void>;
+
+/**
+ * A stream of bytes. What it yields is lent: it stays valid until the next element is asked for, then its memory may be
+ * used again. Whoever keeps bytes copies them.
+ */
+export type ByteStream = AsyncIterable<Uint8Array>;
+
+/** OCI content descriptor (image-spec 1.1, descriptor.md). Unknown fields survive. */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  /** Size in bytes of the content. */
+  readonly size: number;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly urls?: readonly string[];
+  readonly platform?: Platform;
+  readonly artifactType?: string;
+  /** The content itself, base64. */
+  readonly data?: string;
+}
+
+/** image-spec 1.1, image-index.md, `platform`. */
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
+  readonly 'os.version'?: string;
+  readonly 'os.features'?: readonly string[];
+}
+
+/** A point in time: whole seconds since the epoch (may be negative) and 0..999999999 nanoseconds on top. */
+export interface Time {
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+export type NodeType = 'directory' | 'file' | 'symlink' | 'char' | 'block' | 'fifo';
+
+/** What every node of a file tree has. */
+export interface Attributes {
+  /** Permission and special bits, 0..07777; never the type. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtime: Time;
+  readonly xattrs: ReadonlyMap<string, Uint8Array>;
+  /** Names as the archive has them, empty when it has none. */
+  readonly userName?: string;
+  readonly groupName?: string;
+}
+
+/**
+ * One inode of a layer. A hard link is the same object under two names. Names are strings by `decodeName`:
+ * bytes that are not UTF-8 appear as lone surrogates.
+ */
+export type FileNode = DirectoryNode | RegularNode | SymlinkNode | DeviceNode | FifoNode;
+
+export interface DirectoryNode extends Attributes {
+  readonly type: 'directory';
+  readonly children: Map<string, FileNode>;
+  /** Made up because the archive names only what is below it. */
+  readonly implied?: boolean;
+}
+
+export interface RegularNode extends Attributes {
+  readonly type: 'file';
+  /** Bytes. */
+  readonly size: number;
+  /** In file order, without gaps or overlap; empty for an empty file. */
+  readonly extents: readonly Extent[];
+  /** Digest of the whole content, when the format has one. */
+  readonly digest?: Digest;
+}
+
+export interface SymlinkNode extends Attributes {
+  readonly type: 'symlink';
+  readonly target: string;
+}
+
+export interface DeviceNode extends Attributes {
+  readonly type: 'char' | 'block';
+  readonly major: number;
+  readonly minor: number;
+}
+
+export interface FifoNode extends Attributes {
+  readonly type: 'fifo';
+}
+
+/** `length` bytes of a file at `fileOffset` are the bytes of a chunk from `chunkOffset` on. */
+export interface Extent {
+  readonly fileOffset: number;
+  readonly length: number;
+  readonly chunk: Chunk;
+  readonly chunkOffset: number;
+}
+
+/** The unit that is fetched, checked and inflated as a whole. */
+export interface Chunk {
+  /** Which of the layer's blobs (`OpenLayer.sources`) holds it. */
+  readonly blob: number;
+  /** Where it is stored in that blob, bytes. */
+  readonly offset: number;
+  /** Stored bytes; may be an upper bound when the format does not say. */
+  readonly length: number;
+  /** Bytes once inflated. */
+  readonly size: number;
+  /** Inflated bytes in front of the chunk's own in the same stored unit (eStargz innerOffset). */
+  readonly skip?: number;
+  /** Digest of the inflated bytes, when the format has one. */
+  readonly digest?: Digest;
+}
+
+/** One half of the seam between formats and everything else: the parsed index of a layer. */
+export interface LayerIndex {
+  readonly root: DirectoryNode;
+  /** Every chunk once, in stored order. */
+  readonly chunks: readonly Chunk[];
+  /** Stored ranges of blob 0 that a reader should fetch first, `[offset, end)`. */
+  readonly prefetch?: readonly { readonly offset: number; readonly end: number }[];
+}
+
+/** The other half: the index, where each blob's bytes are, and how a stored chunk becomes file bytes. */
+export interface OpenLayer {
+  readonly format: string;
+  readonly index: LayerIndex;
+  readonly sources: readonly ByteSource[];
+  /** Inflates the stored bytes of a chunk to exactly `chunk.size` bytes. Does not check the digest: its caller does. */
+  inflate(chunk: Chunk, packed: Uint8Array): Promise<Uint8Array>;
+  /** Bytes of the blob that are index, not content (TOC, footer, tables). */
+  readonly indexBytes: number;
+  /** Facts worth printing, in the format's own words. */
+  readonly facts?: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** A stored layer as a reader meets it. */
+export interface StoredLayer {
+  readonly descriptor: Descriptor;
+  readonly source: ByteSource;
+  /** Another image of the same repository whose tag is this image's tag plus a suffix (eStargz external TOC); its layers. */
+  sibling?(suffix: string, signal?: AbortSignal): Promise<readonly StoredLayer[] | undefined>;
+}
+
+/** A layer as a converter meets it. Each call starts a new pass over the same bytes. */
+export interface LayerInput {
+  readonly descriptor: Descriptor;
+  /** The layer as stored: size and digest are checked as it flows. */
+  packed(): ByteStream;
+  /** The layer inflated to plain tar: also held against the config's diff_id. */
+  tar(): ByteStream;
+}
+
+/**
+ * Stores bytes whose digest is not known yet. `produce` pushes them into the sink it is given; nothing is visible in the
+ * store unless it resolves.
+ */
+export type Ingest = (mediaType: string, produce: (sink: Sink) => Promise<void>) => Promise<Descriptor>;
+
+/** What a format made of one layer. */
+export interface ConvertedLayer {
+  /** For the new manifest, annotations included. */
+  readonly descriptor: Descriptor;
+  /** Digest of the new layer's plain tar, for `rootfs.diff_ids`. */
+  readonly diffId: Digest;
+  /** Bytes of that plain tar. */
+  readonly tarSize: number;
+  /** Entries in the layer's index. */
+  readonly entries: number;
+  /** Chunks in the layer's index. */
+  readonly chunks: number;
+  /** Things a user should hear about, one line each. */
+  readonly warnings?: readonly string[];
+  /** Further blobs that belong to this layer and that the format's `finish` publishes (eStargz external TOC). */
+  readonly attachments?: readonly Descriptor[];
+}
+
+/** What a format's `convert` needs besides the layer. */
+export interface ConvertContext {
+  readonly ingest: Ingest;
+  readonly signal?: AbortSignal;
+  /** Reports bytes of plain tar taken in since the last call. */
+  progress?(bytes: number): void;
+}
+
+/** A document that must be stored next to the image when all layers are done. */
+export interface ExtraImage {
+  /** The image's own tag plus this suffix. */
+  readonly tagSuffix: string;
+  readonly layers: readonly Descriptor[];
+}
+
+/**
+ * A lazy format. `O` are its own options, already parsed. The core knows formats only through this type.
+ */
+export interface Format<O = unknown> {
+  readonly name: string;
+  /** Whether a layer is in this format: annotations and media type first, then at most one small read. Never throws for a stranger's blob. */
+  detect(layer: StoredLayer, signal?: AbortSignal): Promise<boolean>;
+  open(layer: StoredLayer, signal?: AbortSignal): Promise<OpenLayer>;
+  convert(input: LayerInput, context: ConvertContext, options: O): Promise<ConvertedLayer>;
+  /** Last step about the whole image, after every layer of every platform. */
+  finish?(layers: readonly ConvertedLayer[], options: O): Promise<readonly ExtraImage[]>;
+}
+
+/**
+ * Descriptor -> bytes plus names. One value stands for one repository of a registry, one layout directory or one memory
+ * store. `push` and `ingest` resolve once the content is durable and can be fetched; content that exists is success.
+ */
+export interface ImageStore {
+  /** For messages: `docker://host/repo`, `oci:dir`. */
+  readonly location: string;
+  /** Tag or digest -> descriptor of the manifest or index. NOT_FOUND when absent. */
+  resolve(reference: string, signal?: AbortSignal): Promise<Descriptor>;
+  /** Points a tag at content that is stored already. */
+  tag(descriptor: Descriptor, tag: string, signal?: AbortSignal): Promise<void>;
+  has(descriptor: Descriptor, signal?: AbortSignal): Promise<boolean>;
+  /** Random access; ranges are not digest-checked, the caller's chunk digests do that. */
+  open(descriptor: Descriptor): ByteSource;
+  /** Size and digest are checked as the bytes flow. */
+  fetch(descriptor: Descriptor, signal?: AbortSignal): ByteStream;
+  /** Stores bytes of known digest. `open` may be called again for a retry. */
+  push(descriptor: Descriptor, open: () => ByteStream, signal?: AbortSignal): Promise<void>;
+  ingest(mediaType: string, produce: (sink: Sink) => Promise<void>, signal?: AbortSignal): Promise<Descriptor>;
+  /** Descriptors of manifests whose `subject` is the given one. */
+  referrers?(subject: Descriptor, signal?: AbortSignal): Promise<readonly Descriptor[]>;
+  /** Takes a blob from another repository of the same registry without moving bytes; false when that is not possible. */
+  mount?(descriptor: Descriptor, from: ImageStore, signal?: AbortSignal): Promise<boolean>;
+  tags?(signal?: AbortSignal): Promise<readonly string[]>;
+  /** Ends connections and releases locks. */
+  close(): Promise<void>;
+}
