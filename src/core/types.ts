@@ -145,6 +145,10 @@ export interface OpenLayer {
   readonly indexBytes: number;
   /** Facts worth printing, in the format's own words. */
   readonly facts?: Readonly<Record<string, string | number | boolean>>;
+  /** Clean paths of tar entries that the format itself added (index, landmarks): part of the tar, not of the tree. */
+  readonly reserved?: readonly string[];
+  /** What breaks the format's own rules without making the layer unreadable, one line each: `verify` reports them. */
+  readonly problems?: readonly string[];
 }
 
 /** A stored layer as a reader meets it. */
@@ -158,6 +162,8 @@ export interface StoredLayer {
 /** A layer as a converter meets it. Each call starts a new pass over the same bytes. */
 export interface LayerInput {
   readonly descriptor: Descriptor;
+  /** Digest of the plain tar, as the image config has it. */
+  readonly diffId: Digest;
   /** The layer as stored: size and digest are checked as it flows. */
   packed(): ByteStream;
   /** The layer inflated to plain tar: also held against the config's diff_id. */
@@ -169,6 +175,13 @@ export interface LayerInput {
  * store unless it resolves.
  */
 export type Ingest = (mediaType: string, produce: (sink: Sink) => Promise<void>) => Promise<Descriptor>;
+
+/** A layer that a format takes over as it is. */
+export interface AdoptedLayer {
+  readonly descriptor: Descriptor;
+  readonly entries: number;
+  readonly chunks: number;
+}
 
 /** What a format made of one layer. */
 export interface ConvertedLayer {
@@ -188,12 +201,29 @@ export interface ConvertedLayer {
   readonly attachments?: readonly Descriptor[];
 }
 
+/** Memory of a `WorkerPool`'s budget, visible to its threads. */
+export interface Lease {
+  readonly memory: SharedArrayBuffer;
+  /** Gives the memory back; the budget frees a place. */
+  release(): void;
+}
+
+/** Threads for work that takes longer than a few milliseconds, and the memory budget for what is on its way to them. */
+export interface WorkerPool {
+  /** Threads. */
+  readonly jobs: number;
+  /** Waits for a place in the budget; the memory has at least `bytes` bytes. */
+  lease(bytes: number, signal?: AbortSignal): Promise<Lease>;
+  /** Runs a job on the next free thread. `kind` names the function in the worker script. */
+  run<Job, Result>(kind: string, job: Job): Promise<Result>;
+}
+
 /** What a format's `convert` needs besides the layer. */
 export interface ConvertContext {
   readonly ingest: Ingest;
+  /** Shared by all layers of a conversion. */
+  readonly workers: WorkerPool;
   readonly signal?: AbortSignal;
-  /** Reports bytes of plain tar taken in since the last call. */
-  progress?(bytes: number): void;
 }
 
 /** A document that must be stored next to the image when all layers are done. */
@@ -211,6 +241,11 @@ export interface Format<O = unknown> {
   /** Whether a layer is in this format: annotations and media type first, then at most one small read. Never throws for a stranger's blob. */
   detect(layer: StoredLayer, signal?: AbortSignal): Promise<boolean>;
   open(layer: StoredLayer, signal?: AbortSignal): Promise<OpenLayer>;
+  /**
+   * What a layer that is in this format already looks like in a new manifest, its bytes untouched; undefined when it has
+   * to be converted all the same (for instance because its index cannot be verified).
+   */
+  adopt(layer: StoredLayer, signal?: AbortSignal): Promise<AdoptedLayer | undefined>;
   convert(input: LayerInput, context: ConvertContext, options: O): Promise<ConvertedLayer>;
   /** Last step about the whole image, after every layer of every platform. */
   finish?(layers: readonly ConvertedLayer[], options: O): Promise<readonly ExtraImage[]>;

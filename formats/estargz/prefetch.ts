@@ -1,0 +1,142 @@
+import picomatch from 'picomatch';
+import { LazypullError } from '../../src/core/errors.ts';
+import { Spool } from '../../src/core/spool.ts';
+import type { ByteStream, LayerInput } from '../../src/core/types.ts';
+import type { TarEntry } from '../../src/tar/entry.ts';
+import { cleanPath } from '../../src/tar/path.ts';
+import { TarReader } from '../../src/tar/read.ts';
+import { RESERVED_NAMES } from './layout.ts';
+
+/** An entry as the first pass saw it, the last one of its path. */
+interface Seen {
+  readonly path: string;
+  /** Clean path of a hard link's target. */
+  readonly target: string | undefined;
+  /** Place in the archive, counted in entries. */
+  readonly ordinal: number;
+  /** Places of earlier entries with the same path, which this one replaces. */
+  readonly replaced: readonly number[];
+}
+
+interface Spooled {
+  readonly entry: TarEntry;
+  readonly offset: number;
+}
+
+/**
+ * The files that go in front of all others (§7.1). Their payloads are put aside in a first pass over the layer; a second
+ * one is needed only for targets of listed hard links.
+ */
+export class Prefetched {
+  readonly #spool = new Spool();
+  readonly #order: Seen[] = [];
+  readonly #spooled = new Map<number, Spooled>();
+  readonly #skip = new Set<number>();
+
+  /** Without patterns nothing is read. */
+  static async collect(input: LayerInput, patterns: readonly string[], signal?: AbortSignal): Promise<Prefetched> {
+    const prefetched = new Prefetched();
+    if (patterns.length > 0) {
+      try {
+        await prefetched.#collect(input, patterns, signal);
+      } catch (error) {
+        await prefetched.close();
+        throw error;
+      }
+    }
+    return prefetched;
+  }
+
+  /** Entries that go in front. */
+  get size(): number {
+    return this.#order.length;
+  }
+
+  /** Whether the archive's n-th entry is among them, or replaced by one of them. */
+  has(ordinal: number): boolean {
+    return this.#skip.has(ordinal);
+  }
+
+  /** The entries with their payloads, in the order of the list. */
+  async *entries(): AsyncGenerator<{ entry: TarEntry; body: ByteStream }> {
+    for (const { ordinal } of this.#order) {
+      const { entry, offset } = this.#spooled.get(ordinal) as Spooled;
+      yield { entry, body: this.#spool.read(offset, entry.size) };
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#spool.close();
+  }
+
+  async #collect(input: LayerInput, patterns: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    const matchers = patterns.map((pattern) => matcherOf(pattern));
+    const seen = new Map<string, Seen>();
+    const linked = new Set<string>();
+    await this.#pass(input, signal, (path, entry, ordinal) => {
+      const target = entry.type === 'hardlink' ? cleanPath(entry.linkName) : undefined;
+      if (target !== undefined) linked.add(target);
+      const old = seen.get(path);
+      seen.set(path, { path, target, ordinal, replaced: old ? [...old.replaced, old.ordinal] : [] });
+      return matchers.some((matcher) => matcher.literal === path || matcher.glob(path));
+    });
+    this.#arrange(seen, matchers);
+    for (const { path, replaced } of this.#order) {
+      if (replaced.length > 0 && linked.has(path)) {
+        throw new LazypullError('UNSUPPORTED', 'an entry that hard links point to is replaced later in the layer', { path });
+      }
+    }
+    const missing = new Set(this.#order.filter(({ ordinal }) => !this.#spooled.has(ordinal)).map(({ ordinal }) => ordinal));
+    if (missing.size > 0) await this.#pass(input, signal, (_path, _entry, ordinal) => missing.has(ordinal));
+    for (const { ordinal, replaced } of this.#order) for (const number of [ordinal, ...replaced]) this.#skip.add(number);
+  }
+
+  /** Reads the layer once and puts aside the entries that `wanted` says yes to. */
+  async #pass(input: LayerInput, signal: AbortSignal | undefined, wanted: (path: string, entry: TarEntry, ordinal: number) => boolean): Promise<void> {
+    const tar = new TarReader(input.tar(), { what: `layer ${input.descriptor.digest}` });
+    try {
+      let ordinal = 0;
+      for (let entry = await tar.next(); entry; entry = await tar.next(), ordinal++) {
+        signal?.throwIfAborted();
+        const path = cleanPath(entry.path);
+        if (RESERVED_NAMES.includes(path) || !wanted(path, entry, ordinal)) continue;
+        this.#spooled.set(ordinal, { entry, offset: this.#spool.size });
+        for await (const bytes of tar.body()) await this.#spool.append(bytes);
+      }
+      for await (const _ of tar.trailer());
+    } finally {
+      await tar.close();
+    }
+  }
+
+  /** List order; matches of one glob sorted bytewise; parents before children, link targets before links; each once. */
+  #arrange(seen: ReadonlyMap<string, Seen>, matchers: readonly Matcher[]): void {
+    const placed = new Set<string>();
+    const place = (path: string): void => {
+      const entry = seen.get(path);
+      if (!entry || placed.has(path)) return;
+      placed.add(path);
+      for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) place(path.slice(0, slash));
+      if (entry.target !== undefined) place(entry.target);
+      this.#order.push(entry);
+    };
+    for (const { literal, glob } of matchers) {
+      const paths = seen.has(literal) ? [literal] : [...seen.keys()].filter((path) => path !== '' && glob(path));
+      // The root comes first of all if the archive has it.
+      if (paths.length > 0) place('');
+      for (const path of paths.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) place(path);
+    }
+  }
+}
+
+interface Matcher {
+  /** The pattern taken as a path. */
+  readonly literal: string;
+  readonly glob: (path: string) => boolean;
+}
+
+/** A line of the list: a path if the layer has it (names may hold glob characters), a glob otherwise. */
+function matcherOf(pattern: string): Matcher {
+  const literal = cleanPath(pattern);
+  return { literal, glob: picomatch(literal, { dot: true, noextglob: true, nonegate: true, nobrace: true }) };
+}

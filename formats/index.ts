@@ -1,0 +1,11 @@
+import type { FormatEntry } from '../src/core/format-entry.ts';
+import type { Format } from '../src/core/types.ts';
+import { builtinFormats } from './builtin.ts';
+
+export type { FormatEntry, FormatOption } from '../src/core/format-entry.ts';
+export { builtinFormats };
+
+/** The formats of a list, ready for use: `openImage(place, await loadFormats())` reads whatever lazypull can read. */
+export function loadFormats(entries: readonly FormatEntry[] = builtinFormats): Promise<readonly Format[]> {
+  return Promise.all(entries.map((entry) => entry.load()));
+}

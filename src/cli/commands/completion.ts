@@ -1,0 +1,14 @@
+import { Argument } from 'commander';
+import { outputOf, type AddCommand } from '../app.ts';
+
+export const addCompletion: AddCommand = (program, app) => {
+  program
+    .command('completion')
+    .description('Print a completion script for a shell')
+    .addArgument(new Argument('<shell>', 'the shell').choices(['bash', 'zsh', 'fish']))
+    .addHelpText('after', '\nExample:\n  source <(lazypull completion bash)')
+    .action(async (shell: 'bash' | 'zsh' | 'fish', _flags, command) => {
+      const { completionScript } = await import('../completion.ts');
+      await outputOf(app, command).write(completionScript(program, shell));
+    });
+};

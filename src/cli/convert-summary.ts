@@ -1,0 +1,32 @@
+import type { ConvertReport } from '../image/convert.ts';
+import { formatPlatform } from '../oci/platform.ts';
+import { printable } from '../core/errors.ts';
+import { formatTable, type Column } from './table.ts';
+import { count, formatSeconds, formatSize, shortDigest } from './units.ts';
+
+const COLUMNS: readonly Column[] = [
+  { title: 'LAYER' }, { title: 'ACTION' }, { title: 'SIZE', align: 'right' }, { title: 'NEW SIZE', align: 'right' },
+  { title: 'RATIO', align: 'right' }, { title: 'ENTRIES', align: 'right' }, { title: 'CHUNKS', align: 'right' }, { title: 'TIME', align: 'right' },
+];
+
+/** What a conversion did, layer by layer, for people. */
+export function convertSummary(report: ConvertReport, dryRun: boolean): string {
+  const lines: string[] = [];
+  for (const { platform, layers } of report.platforms) {
+    if (report.platforms.length > 1) lines.push(platform ? printable(formatPlatform(platform)) : 'platform unknown');
+    lines.push(formatTable(COLUMNS, layers.map((layer) => [
+      shortDigest(layer.source.digest),
+      layer.action,
+      formatSize(layer.source.size),
+      formatSize(layer.target.size),
+      layer.ratio.toFixed(2),
+      layer.action === 'foreign' ? '' : layer.entries.toLocaleString('en-US'),
+      layer.action === 'foreign' ? '' : layer.chunks.toLocaleString('en-US'),
+      formatSeconds(layer.seconds),
+    ])));
+  }
+  const { totals } = report;
+  const layers = report.platforms.reduce((sum, platform) => sum + platform.layers.length, 0);
+  lines.push(`${dryRun ? 'would convert' : 'converted'} ${count(layers, 'layer')} in ${formatSeconds(totals.seconds)}: ${formatSize(totals.sourceBytes)} -> ${formatSize(totals.targetBytes)}`);
+  return lines.join('\n');
+}

@@ -1,0 +1,38 @@
+import { Command } from 'commander';
+import { version } from '../core/version.ts';
+import type { AddCommand, App } from './app.ts';
+import { addCat } from './commands/cat.ts';
+import { addCompletion } from './commands/completion.ts';
+import { addConvert } from './commands/convert.ts';
+import { addCopy } from './commands/copy.ts';
+import { addInspect } from './commands/inspect.ts';
+import { addLs } from './commands/ls.ts';
+import { addServe } from './commands/serve.ts';
+import { addVerify } from './commands/verify.ts';
+import { exitCodeHelp } from './exit-codes.ts';
+
+const COMMANDS: readonly AddCommand[] = [addConvert, addInspect, addLs, addCat, addVerify, addCopy, addServe, addCompletion];
+
+const LOCATIONS = `Images are named the same way everywhere:
+  docker://HOST/REPO:TAG   in a registry; HOST/REPO:TAG and REPO@sha256:... work too
+  oci:DIR:TAG              in an OCI image layout; oci:DIR@sha256:... works too`;
+
+/** The command tree. Building it loads no more than commander, so that --help and --version are quick. */
+export function buildProgram(app: App, writeOut: (text: string) => void): Command {
+  const program = new Command('lazypull')
+    .description('Make any OCI container image lazily runnable.')
+    .version(version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [command]', 'show help for a command')
+    .option('--json', 'print one JSON object instead of text')
+    .option('-q, --quiet', 'print results and errors only')
+    .option('--no-progress', 'show no progress line')
+    .option('--debug', 'show stack traces of errors')
+    .configureHelp({ showGlobalOptions: true })
+    .exitOverride()
+    // Errors are printed in one place, by main; help that was not asked for goes to stderr.
+    .configureOutput({ writeOut, writeErr: (text) => void app.io.stderr.write(text), outputError: () => {} })
+    .addHelpText('after', `\n${LOCATIONS}\n\n${exitCodeHelp()}`);
+  for (const add of COMMANDS) add(program, app);
+  return program;
+}

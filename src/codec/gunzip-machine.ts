@@ -1,0 +1,155 @@
+import { corrupt, LazypullError } from '../core/errors.ts';
+import { crc32 } from './crc32.ts';
+import { parseGzipHeader } from './gzip-header.ts';
+import { type BlockStart, Inflater } from './inflate.ts';
+
+/** A gzip member as it begins. */
+export interface GzipMember {
+  /** Bytes of the gzip stream in front of the member's header. */
+  readonly offset: number;
+  /** Bytes of the header. */
+  readonly headerSize: number;
+  /** Inflated bytes in front of the member. */
+  readonly out: number;
+  /** The header's extra field; lent until the callback returns. */
+  readonly extra?: Uint8Array;
+}
+
+export interface GunzipOptions {
+  /** Inflated bytes allowed in all; one more is LIMIT. */
+  readonly maxSize?: number;
+  /** Names the data in error messages. */
+  readonly what?: string;
+  /** Called at the start of every member. */
+  readonly onMember?: (member: GzipMember) => void;
+  /** Called for every deflate block, in order; positions count from the start of the gzip stream and of all output. */
+  readonly onBlock?: (block: GzipBlock) => void;
+}
+
+/** A deflate block as it begins. */
+export interface GzipBlock extends BlockStart {
+  /** The member's output in front of the block, at most 32 KiB; to be called before the callback returns, lent until then. */
+  window(): Uint8Array;
+}
+
+/** Longest header accepted. Names and comments have no limit of their own, and it must fit the input window. */
+const MAX_HEADER = 1 << 19;
+
+/**
+ * Decoder of gzip streams with any number of members (RFC 1952), without any waiting: bytes are fed, views of the output
+ * are stepped through. Small members share one view. CRC and size of every member are checked; zeros may follow the last.
+ */
+export class GunzipMachine {
+  readonly #options: GunzipOptions;
+  readonly #what: string;
+  readonly #inflater: Inflater;
+  #state: 'header' | 'body' | 'trailer' | 'padding' = 'header';
+  #members = 0;
+  #ended = false;
+  /** CRC of the open member's content so far, and where that content began. */
+  #crc = 0;
+  #start = 0;
+
+  constructor(options: GunzipOptions = {}) {
+    this.#options = options;
+    this.#what = options.what ?? 'gzip stream';
+    this.#inflater = new Inflater(this.#what);
+  }
+
+  /** Copies in as much of `bytes` as there is room for and returns how much that was. */
+  feed(bytes: Uint8Array): number {
+    return this.#inflater.push(bytes);
+  }
+
+  /** Declares that nothing follows what was fed. */
+  end(): void {
+    this.#ended = true;
+    this.#inflater.end();
+  }
+
+  /** The next piece of output, lent until the next call; undefined when more input is needed or, after `end`, at the end. */
+  step(): Uint8Array | undefined {
+    for (;;) {
+      let more: boolean;
+      if (this.#state === 'header') more = this.#header();
+      else if (this.#state === 'body') {
+        if (this.#body()) return this.#inflater.take();
+        more = this.#state !== 'body';
+      } else if (this.#state === 'trailer') more = this.#trailer();
+      else more = this.#padding();
+      if (!more) return this.#ended && this.#inflater.pending > 0 ? this.#inflater.take() : undefined;
+    }
+  }
+
+  close(): void {
+    this.#inflater.close();
+  }
+
+  #header(): boolean {
+    const inflater = this.#inflater;
+    const unread = inflater.unread();
+    const offset = inflater.position;
+    if (this.#members > 0) {
+      if (unread.length === 0) return false;
+      if (unread[0] === 0) {
+        this.#state = 'padding';
+        return true;
+      }
+    }
+    const header = parseGzipHeader(unread, this.#what, offset);
+    if (!header) {
+      if (this.#ended) throw corrupt(`${this.#what}: the gzip header ends early`, { offset: offset + unread.length });
+      if (unread.length > MAX_HEADER) throw corrupt(`${this.#what}: gzip header of more than ${MAX_HEADER} bytes`, { offset });
+      return false;
+    }
+    const out = inflater.produced;
+    this.#options.onMember?.({ offset, headerSize: header.size, out, ...(header.extra && { extra: header.extra }) });
+    inflater.skip(header.size);
+    const { onBlock } = this.#options;
+    inflater.begin(onBlock && ((block) => onBlock({ ...block, window: () => inflater.window(block.out) })));
+    this.#members += 1;
+    this.#crc = 0;
+    this.#start = out;
+    this.#state = 'body';
+    return true;
+  }
+
+  /** Decodes; true when the output window is full. */
+  #body(): boolean {
+    const inflater = this.#inflater;
+    const before = inflater.produced;
+    const status = inflater.decode();
+    const size = inflater.produced - before;
+    if (size > 0) this.#crc = crc32(inflater.recent(size), this.#crc);
+    const { maxSize } = this.#options;
+    if (maxSize !== undefined && inflater.produced > maxSize) throw new LazypullError('LIMIT', `${this.#what} inflates to more than the ${maxSize} bytes allowed`, { offset: maxSize });
+    if (status === 'done') this.#state = 'trailer';
+    return status === 'output';
+  }
+
+  #trailer(): boolean {
+    const inflater = this.#inflater;
+    const unread = inflater.unread();
+    const offset = inflater.position;
+    if (unread.length < 8) {
+      if (this.#ended) throw corrupt(`${this.#what}: the gzip trailer ends early`, { offset: offset + unread.length });
+      return false;
+    }
+    const view = new DataView(unread.buffer, unread.byteOffset, 8);
+    if (view.getUint32(0, true) !== this.#crc) throw corrupt(`${this.#what}: content does not match the CRC-32 of its gzip trailer`, { offset });
+    const size = inflater.produced - this.#start;
+    if (view.getUint32(4, true) !== size % 0x1_0000_0000) throw corrupt(`${this.#what}: content of ${size} bytes does not match the size in its gzip trailer`, { offset: offset + 4 });
+    inflater.skip(8);
+    this.#state = 'header';
+    return true;
+  }
+
+  /** Zeros behind the last member: what tape and block devices leave. */
+  #padding(): boolean {
+    const unread = this.#inflater.unread();
+    const other = unread.findIndex((byte) => byte !== 0);
+    if (other >= 0) throw corrupt(`${this.#what}: garbage after the last gzip member`, { offset: this.#inflater.position + other });
+    this.#inflater.skip(unread.length);
+    return false;
+  }
+}

@@ -1,0 +1,24 @@
+import type { Format } from './types.ts';
+
+/** One option of a format, described so that a command line can offer it without loading the format. */
+export interface FormatOption {
+  /** The key in the format's options object. */
+  readonly key: string;
+  /** The command line's flag, without dashes: `chunk-size`. */
+  readonly flag: string;
+  /** `patterns` is a list of globs; the command line reads it from a file, one per line. */
+  readonly kind: 'size' | 'integer' | 'switch' | 'patterns';
+  readonly help: string;
+  /** Smallest and largest value that `size` and `integer` take. */
+  readonly min?: number;
+  readonly max?: number;
+}
+
+/** What a list of formats says about each of them. Cheap: the format's code is loaded on use. */
+export interface FormatEntry {
+  readonly name: string;
+  readonly summary: string;
+  readonly options: readonly FormatOption[];
+  /** The format, whose `convert` takes an object of the options above; keys left out mean the format's defaults. */
+  load(): Promise<Format>;
+}

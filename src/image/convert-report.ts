@@ -1,0 +1,56 @@
+import type { Digest } from '../core/digest.ts';
+import type { Platform } from '../core/types.ts';
+
+/** Converted; already in the format and kept; held by no registry; not a tar layer. */
+export type LayerAction = 'converted' | 'passed-through' | 'foreign' | 'kept';
+
+export interface BlobFacts {
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+}
+
+export interface LayerReport {
+  readonly source: BlobFacts;
+  readonly target: BlobFacts;
+  readonly diffId: Digest;
+  readonly action: LayerAction;
+  /** Files, directories, links; 0 for a layer that was not looked into. */
+  readonly entries: number;
+  readonly chunks: number;
+  /** Bytes of the new plain tar; 0 for a layer that was not converted. */
+  readonly tarSize: number;
+  /** Target size over source size. */
+  readonly ratio: number;
+  readonly seconds: number;
+  readonly warnings: readonly string[];
+}
+
+export interface PlatformReport {
+  readonly platform: Platform | undefined;
+  readonly source: Digest;
+  /** Digest of the new manifest. */
+  readonly digest: Digest;
+  readonly layers: readonly LayerReport[];
+}
+
+/** What a conversion did. Stable: it is what `--json` prints. */
+export interface ConvertReport {
+  /** Tag or digest in the target. */
+  readonly reference: string;
+  /** Root of the new image. */
+  readonly digest: Digest;
+  readonly source: { readonly digest: Digest };
+  readonly platforms: readonly PlatformReport[];
+  /** Each layer counted once, however many platforms share it. */
+  readonly totals: { readonly sourceBytes: number; readonly targetBytes: number; readonly tarBytes: number; readonly seconds: number };
+  /** Further tags that were written (external TOC). */
+  readonly extraTags: readonly string[];
+  readonly warnings: readonly string[];
+  readonly dryRun: boolean;
+}
+
+export type ConvertProgress =
+  | { readonly type: 'total'; readonly layers: number; readonly bytes: number }
+  | { readonly type: 'layer'; readonly digest: Digest; readonly phase: 'start' | 'done' | 'reused'; readonly size: number }
+  | { readonly type: 'bytes'; readonly packed: number; readonly tar: number };

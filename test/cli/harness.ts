@@ -1,0 +1,54 @@
+import { PassThrough, Writable } from 'node:stream';
+import { builtinFormats } from '../../formats/builtin.ts';
+import { main, type Io } from '../../src/cli/main.ts';
+import type { FormatEntry } from '../../src/core/format-entry.ts';
+
+export interface Ran {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stdoutBytes: Buffer;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly stdin?: string;
+  readonly env?: Record<string, string>;
+  /** Which of the two streams are terminals. */
+  readonly terminal?: 'stdout' | 'stderr' | 'both';
+  readonly signal?: AbortSignal;
+  readonly formats?: readonly FormatEntry[];
+}
+
+/** A writable that keeps what it gets. */
+class Capture extends Writable {
+  readonly parts: Buffer[] = [];
+  readonly isTTY: boolean;
+  readonly columns = 100;
+
+  constructor(isTTY: boolean) {
+    super();
+    this.isTTY = isTTY;
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    // Streams lend their bytes: a slow reader must not see later content.
+    this.parts.push(Buffer.from(chunk));
+    setImmediate(done);
+  }
+
+  get bytes(): Buffer {
+    return Buffer.concat(this.parts);
+  }
+}
+
+/** Runs the command line in this process. */
+export async function run(argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const tty = (name: 'stdout' | 'stderr'): boolean => options.terminal === name || options.terminal === 'both';
+  const stdout = new Capture(tty('stdout'));
+  const stderr = new Capture(tty('stderr'));
+  const stdin = new PassThrough();
+  stdin.end(options.stdin ?? '');
+  const io: Io = { stdin, stdout, stderr, env: options.env ?? {}, signal: options.signal ?? new AbortController().signal };
+  const code = await main(argv, io, options.formats ?? builtinFormats);
+  return { code, stdout: stdout.bytes.toString(), stdoutBytes: stdout.bytes, stderr: stderr.bytes.toString() };
+}

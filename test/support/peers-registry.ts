@@ -1,0 +1,100 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { Agent, request } from 'undici';
+import { defer, must, scratch, serve, type Ran } from './peers.ts';
+
+/** Debian's docker-registry (distribution 2.8) on an ephemeral port of 127.0.0.1, with storage that is gone after the test. */
+export interface Registry {
+  /** `127.0.0.1:port` */
+  readonly host: string;
+  readonly user?: string;
+  readonly password?: string;
+  /** The private CA's certificate, when it speaks TLS. */
+  readonly ca?: string;
+  /** A docker config folder with this registry's credentials. */
+  readonly dockerConfig?: string;
+  /** Status, headers and body of a request. Paths begin with /v2/. */
+  get(path: string, accept?: string): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; body: Buffer }>;
+  tags(repository: string): Promise<readonly string[]>;
+  /** Upload sessions that nobody finished or cancelled. */
+  uploads(repository: string): readonly string[];
+  log(): string;
+}
+
+export interface RegistryOptions {
+  readonly htpasswd?: boolean;
+  readonly tls?: boolean;
+}
+
+const USER = 'tester';
+const PASSWORD = 'p:ass word/\u00e4';
+
+export async function startRegistry(t: TestContext, options: RegistryOptions = {}): Promise<Registry> {
+  const folder = scratch(t);
+  const storage = join(folder, 'storage');
+  mkdirSync(storage);
+  const lines = [
+    'version: 0.1', 'log:', '  level: info', 'storage:', '  filesystem:', `    rootdirectory: ${storage}`, '  delete:', '    enabled: true', 'http:', '  addr: 127.0.0.1:0', '  secret: of no account',
+  ];
+  const ca = options.tls ? await makeAuthority(folder) : undefined;
+  if (ca) lines.push('  tls:', `    certificate: ${join(folder, 'server.crt')}`, `    key: ${join(folder, 'server.key')}`);
+  if (options.htpasswd) {
+    const line = await must('htpasswd', ['-nbB', '-C', '5', USER, PASSWORD]);
+    writeFileSync(join(folder, 'htpasswd'), line.text.trim());
+    lines.push('auth:', '  htpasswd:', '    realm: test', `    path: ${join(folder, 'htpasswd')}`);
+  }
+  writeFileSync(join(folder, 'config.yml'), `${lines.join('\n')}\n`);
+  const service = await serve(t, 'docker-registry', ['serve', join(folder, 'config.yml')], /listening on (127\.0\.0\.1:\d+)/);
+  const host = service.ready[1] ?? '';
+  const agent = new Agent(ca ? { connect: { ca: readFileSync(ca) } } : {});
+  const authorization = options.htpasswd ? { authorization: `Basic ${Buffer.from(`${USER}:${PASSWORD}`).toString('base64')}` } : {};
+  const get: Registry['get'] = async (path, accept = '*/*') => {
+    const answer = await request(`${ca ? 'https' : 'http'}://${host}${path}`, { dispatcher: agent, headers: { accept, ...authorization } });
+    return { status: answer.statusCode, headers: answer.headers, body: Buffer.from(await answer.body.arrayBuffer()) };
+  };
+  defer(t, () => agent.close());
+  return {
+    host,
+    ...(options.htpasswd ? { user: USER, password: PASSWORD, dockerConfig: writeDockerConfig(join(folder, 'docker'), host) } : {}),
+    ...(ca ? { ca } : {}),
+    get,
+    async tags(repository) {
+      const answer = await get(`/v2/${repository}/tags/list`);
+      if (answer.status === 404) return [];
+      return ((JSON.parse(answer.body.toString()) as { tags: string[] | null }).tags ?? []).sort();
+    },
+    uploads(repository) {
+      try {
+        return readdirSync(join(storage, 'docker/registry/v2/repositories', repository, '_uploads'));
+      } catch {
+        return [];
+      }
+    },
+    log: service.log,
+  };
+}
+
+function writeDockerConfig(folder: string, host: string): string {
+  mkdirSync(folder);
+  const auth = Buffer.from(`${USER}:${PASSWORD}`).toString('base64');
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ auths: { [host]: { auth } } }));
+  return folder;
+}
+
+/** A certificate authority of our own and a server certificate for 127.0.0.1; returns the authority's certificate. */
+async function makeAuthority(folder: string): Promise<string> {
+  const at = (name: string): string => join(folder, name);
+  const openssl = (...args: readonly string[]): Promise<Ran> => must('openssl', args, { cwd: folder });
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  await openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.crt', '-days', '2', '-subj', '/CN=lazypull test authority');
+  await openssl('req', ...key, '-keyout', 'server.key', '-out', 'server.csr', '-subj', '/CN=127.0.0.1');
+  writeFileSync(at('server.ext'), 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
+  await openssl('x509', '-req', '-in', 'server.csr', '-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-out', 'server.crt', '-days', '2', '-extfile', 'server.ext');
+  return at('ca.crt');
+}
+
+/** skopeo without policy files and without TLS to 127.0.0.1. */
+export function skopeoCopy(source: string, target: string, ...flags: readonly string[]): Promise<Ran> {
+  return must('skopeo', ['--insecure-policy', 'copy', '--src-tls-verify=false', '--dest-tls-verify=false', ...flags, source, target]);
+}

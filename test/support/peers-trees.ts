@@ -1,0 +1,90 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
+import { must } from './peers.ts';
+
+/** What can be known of a file tree on disk: path -> one line of facts. Names are bytes, kept as latin1 text. */
+export type Tree = ReadonlyMap<string, string>;
+
+/** Put into the root of a converted layer by the format; no part of the image's own tree. */
+const FORMAT_FILES = new Set(['stargz.index.json', '.prefetch.landmark', '.no.prefetch.landmark']);
+
+const KIND = new Map([[0o010000, 'fifo'], [0o020000, 'char'], [0o040000, 'dir'], [0o060000, 'block'], [0o100000, 'file'], [0o120000, 'link'], [0o140000, 'socket']]);
+
+/**
+ * Reads a tree: type, mode, owners, whole seconds of mtime, device numbers, link targets, hard link groups, xattrs and
+ * sha256 of every file. A time at or after `since` (ms) reads as `now`: directories without an entry of their own get the
+ * time of unpacking.
+ */
+export async function readTree(root: string, since: number): Promise<Tree> {
+  const xattrs = await readXattrs(root);
+  const found: { path: string; stats: Stats }[] = [];
+  const visit = (path: string): void => {
+    const full = Buffer.concat([Buffer.from(root), Buffer.from(path === '' ? '' : `/${path}`, 'latin1')]);
+    const stats = lstatSync(full);
+    found.push({ path, stats });
+    if (!stats.isDirectory()) return;
+    for (const name of readdirSync(full, { encoding: 'buffer' })) {
+      const text = name.toString('latin1');
+      if (path === '' && FORMAT_FILES.has(text)) continue;
+      visit(path === '' ? text : `${path}/${text}`);
+    }
+  };
+  visit('');
+  found.sort((a, b) => (a.path < b.path ? -1 : 1));
+  const inodes = new Map<string, string>();
+  const tree = new Map<string, string>();
+  for (const { path, stats } of found) {
+    const full = Buffer.concat([Buffer.from(`${root}/`), Buffer.from(path, 'latin1')]);
+    const kind = KIND.get(stats.mode & 0o170000) ?? 'unknown';
+    const inode = `${stats.dev}:${stats.ino}`;
+    const first = kind === 'dir' ? undefined : inodes.get(inode);
+    if (kind !== 'dir' && first === undefined) inodes.set(inode, path);
+    const facts = [
+      kind,
+      (stats.mode & 0o7777).toString(8).padStart(4, '0'),
+      `${stats.uid}:${stats.gid}`,
+      stats.mtimeMs >= since ? 'now' : String(Math.floor(stats.mtimeMs / 1000)),
+      kind === 'char' || kind === 'block' ? `rdev=${stats.rdev}` : '',
+      kind === 'link' ? `-> ${readlinkSync(full, 'buffer').toString('latin1')}` : '',
+      first === undefined ? '' : `= ${first}`,
+      xattrs.get(path) ?? '',
+      kind === 'file' && first === undefined ? `${stats.size} ${await hashFile(full)}` : '',
+    ];
+    tree.set(path, facts.filter((fact) => fact !== '').join(' '));
+  }
+  return tree;
+}
+
+async function hashFile(path: Buffer): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
+  return hash.digest('hex');
+}
+
+/** xattrs of a whole tree with one run of getfattr. The kernel's own bookkeeping is left out. */
+async function readXattrs(root: string): Promise<ReadonlyMap<string, string>> {
+  const ran = await must('getfattr', ['-R', '-h', '-P', '-d', '-m', '-', '-e', 'hex', '--absolute-names', '.'], { cwd: root });
+  const all = new Map<string, string>();
+  for (const block of ran.stdout.toString('latin1').split('\n\n')) {
+    const [first = '', ...lines] = block.split('\n');
+    const named = /^# file: \.\/?(.*)$/.exec(first);
+    if (!named) continue;
+    // getfattr writes bytes it does not like, `=` and `\` among them, as \ooo.
+    const path = (named[1] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+    const kept = lines.filter((line) => line.includes('=') && !/^(trusted\.overlay\.|security\.selinux|system\.)/.test(line));
+    if (kept.length > 0) all.set(path, kept.sort().join(' '));
+  }
+  return all;
+}
+
+/** What differs, one line each, at most twenty. */
+export function compareTrees(wanted: Tree, got: Tree): readonly string[] {
+  const differences: string[] = [];
+  for (const [path, facts] of wanted) {
+    const other = got.get(path);
+    if (other === undefined) differences.push(`missing: /${path} (${facts})`);
+    else if (other !== facts) differences.push(`/${path}: wanted ${facts}, got ${other}`);
+  }
+  for (const [path, facts] of got) if (!wanted.has(path)) differences.push(`not in the source: /${path} (${facts})`);
+  return differences.slice(0, 20);
+}
