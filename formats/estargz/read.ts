@@ -120,16 +120,19 @@ async function parseToc(stored: ByteSource, layer: StoredLayer, signal: AbortSig
 }
 
 async function untarToc(stored: ByteSource, what: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  const tar = new TarReader(gunzip(streamSource(stored, 1 << 20, signal), { maxSize: TOC_LIMIT + (1 << 20), what }), { what });
   try {
-    const tar = new TarReader(gunzip(streamSource(stored, 1 << 20, signal), { maxSize: TOC_LIMIT + (1 << 20), what }), { what });
     const entry = await tar.next();
     if (entry?.path !== TOC_NAME || entry.type !== 'file') throw corrupt(`${what} does not begin with a file ${TOC_NAME}`);
     if (entry.size > TOC_LIMIT) throw new LazypullError('LIMIT', `${what} has ${entry.size} bytes, more than the ${TOC_LIMIT} allowed`);
     const json = await collect(tar.body(), TOC_LIMIT, what);
+    if (await tar.next()) throw corrupt(`${what} holds more than ${TOC_NAME}`);
+    // To the end: the member's checksum is behind the end of the archive.
     for await (const _ of tar.trailer());
-    await tar.close();
     return json;
   } catch (error) {
     throw wrapError(error, 'CORRUPT', `${what} cannot be read`);
+  } finally {
+    await tar.close();
   }
 }

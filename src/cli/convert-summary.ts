@@ -10,7 +10,7 @@ const COLUMNS: readonly Column[] = [
 ];
 
 /** What a conversion did, layer by layer, for people. */
-export function convertSummary(report: ConvertReport, dryRun: boolean): string {
+export function convertSummary(report: ConvertReport): string {
   const lines: string[] = [];
   for (const { platform, layers } of report.platforms) {
     if (report.platforms.length > 1) lines.push(platform ? printable(formatPlatform(platform)) : 'platform unknown');
@@ -27,6 +27,6 @@ export function convertSummary(report: ConvertReport, dryRun: boolean): string {
   }
   const { totals } = report;
   const layers = report.platforms.reduce((sum, platform) => sum + platform.layers.length, 0);
-  lines.push(`${dryRun ? 'would convert' : 'converted'} ${count(layers, 'layer')} in ${formatSeconds(totals.seconds)}: ${formatSize(totals.sourceBytes)} -> ${formatSize(totals.targetBytes)}`);
+  lines.push(`${report.dryRun ? 'would convert' : 'converted'} ${count(layers, 'layer')} in ${formatSeconds(totals.seconds)}: ${formatSize(totals.sourceBytes)} -> ${formatSize(totals.targetBytes)}`);
   return lines.join('\n');
 }

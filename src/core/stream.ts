@@ -57,7 +57,7 @@ export class ByteReader {
       const part = this.#have.subarray(this.#at, this.#at + Math.min(length - size, this.ready));
       this.#at += part.length;
       size += part.length;
-      parts.push(size < length ? part.slice() : part);
+      parts.push(size < length ? new Uint8Array(part) : part);
     }
     this.#position += size;
     return concat(parts);
@@ -111,7 +111,8 @@ export async function collect(stream: ByteStream, limit: number, what = 'data'):
   for await (const bytes of stream) {
     size += bytes.length;
     if (size > limit) throw new LazypullError('LIMIT', `${what} is larger than the ${limit} bytes allowed`, { offset: limit });
-    parts.push(bytes.slice());
+    // Not `slice`: for a Buffer that is a view of the same memory.
+    parts.push(new Uint8Array(bytes));
   }
   return concat(parts);
 }

@@ -147,6 +147,8 @@ export interface OpenLayer {
   readonly facts?: Readonly<Record<string, string | number | boolean>>;
   /** Clean paths of tar entries that the format itself added (index, landmarks): part of the tar, not of the tree. */
   readonly reserved?: readonly string[];
+  /** Bytes of the layer's plain tar, when the format says so: `verify` holds it against the stream. */
+  readonly tarSize?: number;
   /** What breaks the format's own rules without making the layer unreadable, one line each: `verify` reports them. */
   readonly problems?: readonly string[];
 }

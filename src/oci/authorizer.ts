@@ -46,38 +46,41 @@ export class Authorizer {
     this.#clock = options.clock ?? SYSTEM_CLOCK;
   }
 
-  /** The `Authorization` header for a request that needs these scopes, the most important first; none before a challenge. */
-  async header(scopes: readonly Scope[]): Promise<string | undefined> {
+  /**
+   * The `Authorization` header for a request that needs these scopes, the most important first; none before a challenge.
+   * Scopes that `passing` requests need are not asked for again later.
+   */
+  async header(scopes: readonly Scope[], passing = false): Promise<string | undefined> {
     const scheme = this.#scheme;
     if (scheme.kind === 'none') return undefined;
     const credential = await this.#credentialOnce();
     if (scheme.kind === 'basic') return credential?.kind === 'basic' ? basicAuthorization(credential.username, credential.password) : undefined;
     if (credential?.kind === 'registry') return `Bearer ${credential.token}`;
-    return `Bearer ${(await this.#token(scheme.bearer, scopes)).value}`;
+    return `Bearer ${(await this.#token(scheme.bearer, scopes, passing)).value}`;
   }
 
   /**
-   * Takes in the challenge of a 401 to a request that carried `used`. True when another try with a new header makes
-   * sense; false when there is nothing better to show.
+   * Takes in the challenge of a 401 to a request that carried `used`. Gives the header for another try, or undefined
+   * when there is nothing better to show.
    */
-  async answer(headers: readonly string[], scopes: readonly Scope[], used: string | undefined): Promise<boolean> {
+  async answer(headers: readonly string[], scopes: readonly Scope[], used: string | undefined, passing = false): Promise<string | undefined> {
     const challenges = parseChallenges(headers);
     const bearer = challenges.find(({ scheme, parameters }) => scheme === 'bearer' && parameters.has('realm'));
     if (bearer) {
       await this.#adopt(bearer);
       this.#forget(used);
       // What the registry asks for now comes first: some token services look at nothing else.
-      const header = await this.header(mergeScopes(splitScopes(bearer.parameters.get('scope')), scopes));
-      return header !== undefined && header !== used;
+      const header = await this.header(mergeScopes(splitScopes(bearer.parameters.get('scope')), scopes), passing);
+      return header === used ? undefined : header;
     }
-    if (!challenges.some(({ scheme }) => scheme === 'basic')) return false;
+    if (!challenges.some(({ scheme }) => scheme === 'basic')) return undefined;
     this.#scheme = { kind: 'basic' };
     let header = await this.header(scopes);
     if (header !== undefined && header === used) {
       this.#credential = undefined;
       header = await this.header(scopes);
     }
-    return header !== undefined && header !== used;
+    return header === used ? undefined : header;
   }
 
   /** For a 403 to a request that carried `used`: true when that token was old and has been dropped. */
@@ -123,16 +126,20 @@ export class Authorizer {
     return found;
   }
 
-  async #token(bearer: Bearer, wanted: readonly Scope[]): Promise<Token> {
+  async #token(bearer: Bearer, wanted: readonly Scope[], passing: boolean): Promise<Token> {
     const scopes = mergeScopes(wanted, this.#scopes);
     const key = [bearer.realm.href, bearer.service ?? '', ...[...scopes].sort()].join('\n');
     const known = this.#tokens.get(key);
     if (known && !isNearExpiry(known, this.#clock.now())) return known;
-    const flying = this.#flights.get(key);
-    if (flying) return flying;
-    const flight = this.#request(bearer, scopes).finally(() => this.#flights.delete(key));
-    this.#flights.set(key, flight);
+    let flight = this.#flights.get(key);
+    if (!flight) {
+      flight = this.#request(bearer, scopes).finally(() => this.#flights.delete(key));
+      this.#flights.set(key, flight);
+    }
     const token = await flight;
+    // Only what was granted is asked for again: a scope that makes the service refuse must not spoil later requests.
+    if (!passing) this.#scopes = mergeScopes(this.#scopes, wanted);
+    for (const [old, { expiresAt }] of this.#tokens) if (expiresAt < this.#clock.now()) this.#tokens.delete(old);
     this.#tokens.set(key, token);
     return token;
   }

@@ -28,6 +28,11 @@ export class Body implements AsyncIterableIterator<Uint8Array> {
     this.#translate = translate;
   }
 
+  /** Whether no more bytes will come over the connection. */
+  get closed(): boolean {
+    return this.#ended;
+  }
+
   push(bytes: Uint8Array): void {
     const reader = this.#reader;
     if (reader) {

@@ -60,7 +60,7 @@ export function answerError(
 }
 
 /** Adds what the caller was after in front of a failed request's own words. */
-export function explain(error: unknown, prefix: string): unknown {
+export function explain<E>(error: E, prefix: string): E | HttpError {
   if (!(error instanceof HttpError)) return error;
   const { path = '', status, retryable, retryAfterMs, reasons } = error;
   const tail = ` (${printable(path)})`;

@@ -91,7 +91,7 @@ export class MemoryStore implements ImageStore {
     await produce(async (bytes) => {
       throwIfAborted(signal);
       digester.update(bytes);
-      parts.push(Uint8Array.from(bytes));
+      parts.push(new Uint8Array(bytes));
     });
     throwIfAborted(signal);
     const { size } = digester;

@@ -8,7 +8,7 @@ import { checksumOf, decodeNumber, decodeTextRange, FIELD, paddingOf, signedChec
 import { decodePax, mergePax, type PaxAttributes } from './pax.ts';
 import { Payload } from './payload.ts';
 import { Place } from './place.ts';
-import { addExtensionPairs, addHeaderPairs, addRecordPairs, PayloadMapDecoder, SparseMap, sparseVersion } from './sparse.ts';
+import { readSparse } from './sparse.ts';
 
 export interface TarReaderOptions {
   /** What is being read, for messages: `layer sha256:…`. */
@@ -83,7 +83,10 @@ export class TarReader {
         const flag = this.#buffer.bytes[base + FIELD.typeflag.at] as number;
         if (!isRecord(flag)) {
           const decoded = this.#decoder.decode(this.#buffer.bytes, base, this.#extended(extension));
-          if (decoded.oldSparse || extension.pax?.sparse) await this.#sparse(decoded, base, extension.pax);
+          if (decoded.oldSparse || extension.pax?.sparse) {
+            await readSparse(decoded, base, extension.pax?.sparse, { buffer: this.#buffer, place, nextBlock: () => this.#sparseBlock() });
+            this.#holes += decoded.entry.size - decoded.entry.storedSize;
+          }
           return this.#open(decoded.entry, offset);
         }
         const size = decodeNumber(this.#buffer.bytes, base, FIELD.size);
@@ -184,41 +187,6 @@ export class TarReader {
   #extended(extension: Extension): Extension {
     const global = this.#global;
     return global ? { ...extension, pax: extension.pax ? mergePax(global, extension.pax) : global } : extension;
-  }
-
-  /** Completes the entry of a sparse file: its real name and size, and its map, which may go on in further blocks. */
-  async #sparse({ entry, oldSparse }: Decoded, base: number, pax: PaxAttributes | undefined): Promise<void> {
-    const place = this.#place;
-    const map = new SparseMap(place);
-    if (oldSparse) {
-      let more = addHeaderPairs(map, this.#buffer.bytes, base);
-      while (more) {
-        await this.#sparseBlock();
-        more = addExtensionPairs(map, this.#buffer.bytes, this.#buffer.end - TAR_BLOCK);
-      }
-    } else {
-      const sparse = pax?.sparse ?? {};
-      const version = sparseVersion(sparse, place);
-      if (version === undefined) return;
-      if (sparse.name !== undefined) place.path = entry.path = sparse.name;
-      if (entry.type !== 'file') throw place.corrupt(`sparse map on a ${entry.type}`);
-      if (sparse.size === undefined) throw place.corrupt('sparse file without its real size');
-      entry.size = sparse.size;
-      if (version === 'payload') {
-        const decoder = new PayloadMapDecoder(map, place);
-        let more = true;
-        while (more) {
-          if (entry.storedSize < TAR_BLOCK) throw place.corrupt('sparse map does not end within the payload');
-          await this.#sparseBlock();
-          entry.storedSize -= TAR_BLOCK;
-          more = !decoder.feed(this.#buffer.bytes, this.#buffer.end - TAR_BLOCK);
-        }
-      } else {
-        addRecordPairs(map, sparse, place);
-      }
-    }
-    entry.sparse = map.finish(entry.size, entry.storedSize);
-    this.#holes += entry.size - entry.storedSize;
   }
 
   #open(entry: Decoded['entry'], offset: number): TarEntry {

@@ -1,4 +1,6 @@
 import type { SparseRun } from './entry.ts';
+import type { HeaderBuffer } from './header-buffer.ts';
+import type { Decoded } from './header.ts';
 import { decodeNumber, FIELD, TAR_BLOCK } from './layout.ts';
 import type { PaxSparse } from './pax.ts';
 import type { Place } from './place.ts';
@@ -12,8 +14,51 @@ const RUN_LIMIT = 1 << 18;
 const PAIR = 24;
 const EXTENSION = { pairs: 21, isExtended: 504 } as const;
 
+/** What a reader lends for the blocks that a map may go on in. */
+export interface SparseInput {
+  readonly buffer: HeaderBuffer;
+  readonly place: Place;
+  /** Appends the stream's next block to the buffer. */
+  nextBlock(): Promise<void>;
+}
+
+/**
+ * Completes the entry of a sparse file: its real name and size, and its map. Blocks that hold parts of the map become
+ * part of the header, also those that version 1.0 counts as payload. Does nothing when the records describe no map.
+ */
+export async function readSparse({ entry, oldSparse }: Decoded, base: number, sparse: PaxSparse | undefined, input: SparseInput): Promise<void> {
+  const { buffer, place } = input;
+  const map = new SparseMap(place);
+  if (oldSparse) {
+    let more = addHeaderPairs(map, buffer.bytes, base);
+    while (more) {
+      await input.nextBlock();
+      more = addExtensionPairs(map, buffer.bytes, buffer.end - TAR_BLOCK);
+    }
+    entry.sparse = map.finish(entry.size, entry.storedSize);
+    return;
+  }
+  const version = sparse && sparseVersion(sparse, place);
+  if (!sparse || !version) return;
+  if (sparse.name !== undefined) place.path = entry.path = sparse.name;
+  if (entry.type !== 'file') throw place.corrupt(`sparse map on a ${entry.type}`);
+  if (sparse.size === undefined) throw place.corrupt('sparse file without its real size');
+  entry.size = sparse.size;
+  if (version === 'records') {
+    addRecordPairs(map, sparse, place);
+  } else {
+    const decoder = new PayloadMapDecoder(map, place);
+    for (let more = true; more; more = !decoder.feed(buffer.bytes, buffer.end - TAR_BLOCK)) {
+      if (entry.storedSize < TAR_BLOCK) throw place.corrupt('sparse map does not end within the payload');
+      await input.nextBlock();
+      entry.storedSize -= TAR_BLOCK;
+    }
+  }
+  entry.sparse = map.finish(entry.size, entry.storedSize);
+}
+
 /** Collects the pairs of a map and holds them against each other and the sizes of the file. */
-export class SparseMap {
+class SparseMap {
   readonly #place: Place;
   readonly #runs: SparseRun[] = [];
   #end = 0;
@@ -41,13 +86,13 @@ export class SparseMap {
 }
 
 /** The pairs in an old GNU header block at `base`; whether a block of further pairs follows. */
-export function addHeaderPairs(map: SparseMap, block: Uint8Array, base: number): boolean {
+function addHeaderPairs(map: SparseMap, block: Uint8Array, base: number): boolean {
   addPairs(map, block, base + FIELD.gnuSparse.at, FIELD.gnuSparse.size / PAIR);
   return block[base + FIELD.gnuIsExtended.at] !== 0;
 }
 
 /** The pairs in an extension block at `base`; whether another one follows. */
-export function addExtensionPairs(map: SparseMap, block: Uint8Array, base: number): boolean {
+function addExtensionPairs(map: SparseMap, block: Uint8Array, base: number): boolean {
   addPairs(map, block, base, EXTENSION.pairs);
   return block[base + EXTENSION.isExtended] !== 0;
 }
@@ -61,7 +106,7 @@ function addPairs(map: SparseMap, block: Uint8Array, at: number, count: number):
 }
 
 /** Which kind of map the records describe; `undefined` when they describe none. */
-export function sparseVersion(sparse: PaxSparse, place: Place): 'records' | 'payload' | undefined {
+function sparseVersion(sparse: PaxSparse, place: Place): 'records' | 'payload' | undefined {
   const { major, minor } = sparse;
   if (major === undefined && minor === undefined) return sparse.map ? 'records' : undefined;
   if (major === '0' && (minor === '0' || minor === '1')) return 'records';
@@ -70,7 +115,7 @@ export function sparseVersion(sparse: PaxSparse, place: Place): 'records' | 'pay
 }
 
 /** The map of versions 0.0 and 0.1, which is all in the records. */
-export function addRecordPairs(map: SparseMap, sparse: PaxSparse, place: Place): void {
+function addRecordPairs(map: SparseMap, sparse: PaxSparse, place: Place): void {
   const pairs = sparse.map ?? [];
   if (pairs.length % 2 !== 0) throw place.corrupt('sparse map has an offset without a length');
   if (sparse.blocks !== undefined && sparse.blocks * 2 !== pairs.length) throw place.corrupt(`sparse map has ${pairs.length / 2} runs, ${sparse.blocks} announced`);
@@ -81,7 +126,7 @@ export function addRecordPairs(map: SparseMap, sparse: PaxSparse, place: Place):
  * Version 1.0 keeps its map in front of the payload: decimal numbers, one per line: how many pairs, then the pairs; filled
  * up to whole blocks. Blocks are fed in one by one.
  */
-export class PayloadMapDecoder {
+class PayloadMapDecoder {
   readonly #map: SparseMap;
   readonly #place: Place;
   #number = 0;

@@ -3,7 +3,8 @@ import { LazypullError } from '../core/errors.ts';
 import type { ByteStream, Sink, Time } from '../core/types.ts';
 import type { TarType } from './entry.ts';
 import { encodeAscii, encodeChecksum, encodeOctal, END_OF_ARCHIVE, FIELD, octalLimit, paddingOf, TAR_BLOCK, type Field } from './layout.ts';
-import { encodePax, encodeTime } from './pax.ts';
+import { encodePax } from './pax.ts';
+import { encodeTime } from './pax-values.ts';
 
 export { END_OF_ARCHIVE, paddingOf, TAR_BLOCK } from './layout.ts';
 
@@ -52,8 +53,10 @@ export function encodeTarHeader(header: TarHeader): Uint8Array {
   if (header.type === 'hardlink' || header.type === 'symlink') {
     putText(block, records, FIELD.linkName, 'linkpath', header, header.linkName ?? '', FIELD.linkName.size);
   }
-  const mode = header.rawMode ?? header.mode;
-  encodeOctal(block, FIELD.mode, mode <= octalLimit(FIELD.mode) ? checked(header, mode, 'mode') : header.mode);
+  const { rawMode = header.mode } = header;
+  const mode = checked(header, rawMode <= octalLimit(FIELD.mode) ? rawMode : header.mode, 'mode');
+  if (mode > octalLimit(FIELD.mode)) throw refuse(header, `mode cannot be ${mode}`);
+  encodeOctal(block, FIELD.mode, mode);
   putNumber(block, records, FIELD.uid, 'uid', header, header.uid ?? 0);
   putNumber(block, records, FIELD.gid, 'gid', header, header.gid ?? 0);
   putNumber(block, records, FIELD.size, 'size', header, header.type === 'file' ? (header.size ?? 0) : 0);

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { cpSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { tinyLayout } from '../../fixtures/pairs.ts';
-import { run, scratch, type Ran, type RunOptions } from './peers.ts';
+import { run, scratch, type Ran, type RunOptions, type Scope } from './peers.ts';
 import { built } from './root.ts';
 
 /** Our own command, run as a user runs it: a process with arguments, environment, status and two outputs. */
@@ -41,7 +40,7 @@ export interface SourceImage {
  * The bundled image, and the real ones that LAZYPULL_IMAGES (an OCI layout with tags nginx, python) offers. Real images
  * are named in the test's output, so that a run without them can be told apart.
  */
-export function sourceImages(t: TestContext, which: readonly string[] = ['tiny', 'nginx']): readonly SourceImage[] {
+export function sourceImages(t: Scope, which: readonly string[] = ['tiny', 'nginx']): readonly SourceImage[] {
   const images: SourceImage[] = [];
   if (which.includes('tiny')) {
     const layout = join(scratch(t), 'tiny');

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
-import { defer, findTool, must, run, scratch, serve, unmountBelow, type Ran, type RunOptions } from './peers.ts';
+import { defer, findTool, must, run, scratch, serve, unmountBelow, type Ran, type RunOptions, type Scope } from './peers.ts';
 import { root } from './root.ts';
 
 /** A containerd of our own: own root, state and socket in a scratch folder; no instance of the system is touched. */
@@ -19,7 +18,7 @@ export interface Containerd {
 const NEEDLESS = ['grpc.v1.cri', 'internal.v1.opt', 'snapshotter.v1.btrfs', 'snapshotter.v1.aufs', 'snapshotter.v1.zfs', 'snapshotter.v1.devmapper'];
 
 /** `snapshotter`: a program from `findSnapshotter`, attached as proxy plugin `stargz`. */
-export async function startContainerd(t: TestContext, snapshotter?: Snapshotter): Promise<Containerd> {
+export async function startContainerd(t: Scope, snapshotter?: Snapshotter): Promise<Containerd> {
   const folder = scratch(t);
   const socket = join(folder, 'containerd.sock');
   const lines = [
@@ -70,7 +69,7 @@ export interface Snapshotter {
  * A lazy snapshotter: `containerd-stargz-grpc` if it is installed, otherwise its library behind test/interop/go-snapshotter,
  * built with Go. A reason instead when there is neither.
  */
-export async function findSnapshotter(t: TestContext): Promise<Snapshotter | string> {
+export async function findSnapshotter(t: Scope): Promise<Snapshotter | string> {
   const installed = findTool('containerd-stargz-grpc');
   if (installed) {
     const config = join(scratch(t), 'config.toml');
@@ -88,7 +87,7 @@ export async function findSnapshotter(t: TestContext): Promise<Snapshotter | str
 export type GoProgram = { readonly program: string; readonly reason?: undefined } | { readonly program?: undefined; readonly reason: string };
 
 /** Builds one of the Go programs in test/interop. Only a missing Go or missing modules are reasons to skip; a program that does not compile fails. */
-export async function buildGo(t: TestContext, name: string): Promise<GoProgram> {
+export async function buildGo(t: Scope, name: string): Promise<GoProgram> {
   if (!findTool('go')) return { reason: 'go is not installed' };
   const cwd = join(root, 'test', 'interop', name);
   const program = join(scratch(t), name);

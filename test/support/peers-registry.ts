@@ -1,8 +1,8 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { Agent, request } from 'undici';
-import { defer, must, scratch, serve, type Ran } from './peers.ts';
+import { defer, must, scratch, serve, type Ran, type Scope } from './peers.ts';
+import { makeCertificates } from './tls.ts';
 
 /** Debian's docker-registry (distribution 2.8) on an ephemeral port of 127.0.0.1, with storage that is gone after the test. */
 export interface Registry {
@@ -30,14 +30,14 @@ export interface RegistryOptions {
 const USER = 'tester';
 const PASSWORD = 'p:ass word/\u00e4';
 
-export async function startRegistry(t: TestContext, options: RegistryOptions = {}): Promise<Registry> {
+export async function startRegistry(t: Scope, options: RegistryOptions = {}): Promise<Registry> {
   const folder = scratch(t);
   const storage = join(folder, 'storage');
   mkdirSync(storage);
   const lines = [
     'version: 0.1', 'log:', '  level: info', 'storage:', '  filesystem:', `    rootdirectory: ${storage}`, '  delete:', '    enabled: true', 'http:', '  addr: 127.0.0.1:0', '  secret: of no account',
   ];
-  const ca = options.tls ? await makeAuthority(folder) : undefined;
+  const ca = options.tls ? makeCertificates(folder).caFile : undefined;
   if (ca) lines.push('  tls:', `    certificate: ${join(folder, 'server.crt')}`, `    key: ${join(folder, 'server.key')}`);
   if (options.htpasswd) {
     const line = await must('htpasswd', ['-nbB', '-C', '5', USER, PASSWORD]);
@@ -80,18 +80,6 @@ function writeDockerConfig(folder: string, host: string): string {
   const auth = Buffer.from(`${USER}:${PASSWORD}`).toString('base64');
   writeFileSync(join(folder, 'config.json'), JSON.stringify({ auths: { [host]: { auth } } }));
   return folder;
-}
-
-/** A certificate authority of our own and a server certificate for 127.0.0.1; returns the authority's certificate. */
-async function makeAuthority(folder: string): Promise<string> {
-  const at = (name: string): string => join(folder, name);
-  const openssl = (...args: readonly string[]): Promise<Ran> => must('openssl', args, { cwd: folder });
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-  await openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.crt', '-days', '2', '-subj', '/CN=lazypull test authority');
-  await openssl('req', ...key, '-keyout', 'server.key', '-out', 'server.csr', '-subj', '/CN=127.0.0.1');
-  writeFileSync(at('server.ext'), 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
-  await openssl('x509', '-req', '-in', 'server.csr', '-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-out', 'server.crt', '-days', '2', '-extfile', 'server.ext');
-  return at('ca.crt');
 }
 
 /** skopeo without policy files and without TLS to 127.0.0.1. */

@@ -4,9 +4,15 @@ import { accessSync, constants, existsSync, mkdtempSync, readFileSync, realpathS
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import type { TestContext } from 'node:test';
 
 /** Running other people's tools in tests: found on PATH, given a time limit, and ended with everything they started. */
+
+/** The part of a test's context that peers need; the fixture generator has one of its own. */
+export interface Scope {
+  after(undo: () => unknown): void;
+  skip(reason: string): void;
+  diagnostic(message: string): void;
+}
 
 /** Full path of a program, or undefined when it is not installed. */
 export function findTool(name: string): string | undefined {
@@ -23,7 +29,7 @@ export function findTool(name: string): string | undefined {
 }
 
 /** Whether all tools are there; otherwise the test is skipped, visibly and with the reason. */
-export function haveTools(t: TestContext, ...names: readonly string[]): boolean {
+export function haveTools(t: Scope, ...names: readonly string[]): boolean {
   const missing = names.filter((name) => findTool(name) === undefined);
   if (missing.length === 0) return true;
   t.skip(`${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not installed`);
@@ -31,16 +37,16 @@ export function haveTools(t: TestContext, ...names: readonly string[]): boolean 
 }
 
 /** Mounts, device nodes and foreign owners need root. */
-export function haveRoot(t: TestContext): boolean {
+export function haveRoot(t: Scope): boolean {
   if (process.getuid?.() === 0) return true;
   t.skip('needs root');
   return false;
 }
 
-const cleanups = new WeakMap<TestContext, (() => unknown)[]>();
+const cleanups = new WeakMap<Scope, (() => unknown)[]>();
 
 /** Runs `undo` when the test ends, however it ends: last in, first out, and each even if another one fails. */
-export function defer(t: TestContext, undo: () => unknown): void {
+export function defer(t: Scope, undo: () => unknown): void {
   const known = cleanups.get(t);
   if (known) {
     known.push(undo);
@@ -62,7 +68,7 @@ export function defer(t: TestContext, undo: () => unknown): void {
 }
 
 /** A folder that is gone after the test, with whatever is still mounted below it. */
-export function scratch(t: TestContext): string {
+export function scratch(t: Scope): string {
   const path = realpathSync(mkdtempSync(join(tmpdir(), 'lazypull-')));
   defer(t, async () => {
     await unmountBelow(path);
@@ -175,7 +181,7 @@ export interface Service {
 }
 
 /** Starts a server, waits until its output matches `ready`, and ends it after the test: SIGTERM first, SIGKILL after ten seconds. */
-export async function serve(t: TestContext, command: string, args: readonly string[], ready: RegExp, options: RunOptions = {}): Promise<Service> {
+export async function serve(t: Scope, command: string, args: readonly string[], ready: RegExp, options: RunOptions = {}): Promise<Service> {
   const child = spawn(command, args, { cwd: options.cwd, env: cleanEnvironment(options.env), detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const { pid } = child;
   if (pid !== undefined) groups.add(pid);

@@ -146,7 +146,7 @@ export const paxSparse10 = (): Uint8Array =>
     rawEntry({ name: 'GNUSparseFile.0/sparse' }, concat([padded(`3\n${RUNS.flat().join('\n')}\n`), bytesOf(SPARSE.data)])),
     entries(file('after', 'y')),
   );
-export const sparseOnlyHole = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '200000'], ['GNU.sparse.map', '200000,0']]), rawEntry({ name: 'sparse' }));
+export const sparseOnlyHole = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '200000'], ['GNU.sparse.numblocks', '1'], ['GNU.sparse.map', '200000,0']]), rawEntry({ name: 'sparse' }));
 
 /** A header that announces more than ustar can (8 GiB), in base-256 or pax, and nothing behind it. */
 export const hugeHeaderGnu = (size = 9 * 2 ** 30): Uint8Array => rawHeader({ name: 'huge', magic: GNU, size: base256(size, 12) });

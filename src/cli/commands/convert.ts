@@ -28,27 +28,29 @@ export const addConvert: AddCommand = (program, app) => {
   addRegistryOptions(command, true);
   command.addHelpText('after', `
 Standard output holds the converted image's reference and nothing else, so that
-commands chain; the table of layers goes to standard error.
+commands chain; the table of layers goes to standard error. With --dry-run there
+is no image to refer to, and the table goes to standard output.
 
 Examples:
   lazypull convert registry.example/app:1 registry.example/app:1-esgz
   lazypull convert oci:./layout:app oci:./layout:app-esgz --prefetch-list hot.txt`);
   command.action(async (source: string, target: string, flags: Flags, self: Command) => {
-    const [{ convertImage }, { parsePlatform }, { Meter }, { withProgress }, { Places }, { convertSummary }] = await Promise.all([
+    const [{ convertImage }, { parsePlatform }, { Meter }, { withProgress }, { Places }, { finalReference }, { convertSummary }] = await Promise.all([
       import('../../image/convert.ts'),
       import('../../oci/platform.ts'),
       import('../meter.ts'),
       import('../progress.ts'),
       import('../places.ts'),
+      import('../final-reference.ts'),
       import('../convert-summary.ts'),
     ]);
     const out = outputOf(app, self);
     const { format, options } = await chooseFormat(app.formats, flags.format, flags);
     const meter = new Meter('converting', 'layer');
-    const report = await Places.use(app, out, flags, async (places) => {
+    await Places.use(app, out, flags, async (places) => {
       const from = await places.open(source, { side: 'src' });
       const to = await places.open(target, { side: 'dst', create: true });
-      return withProgress(out, meter, () => convertImage(from, to, format, {
+      const report = await withProgress(out, meter, () => convertImage(from, to, format, {
         formatOptions: options,
         signal: app.io.signal,
         ...(flags.platform ? { platforms: flags.platform.map(parsePlatform) } : {}),
@@ -61,10 +63,13 @@ Examples:
           else if (event.phase !== 'start') meter.itemDone(event.phase === 'reused' ? event.size : 0);
         },
       }));
+      for (const warning of report.warnings) out.warn(warning);
+      const reference = finalReference(to.location, report.digest, report.extraTags.length > 0);
+      if (out.json) return out.object({ ...report, reference });
+      // Nothing was stored: there is no reference to pass on.
+      if (flags.dryRun) return out.line(convertSummary(report));
+      out.note(convertSummary(report));
+      return out.line(reference);
     });
-    for (const warning of report.warnings) out.warn(warning);
-    if (out.json) return out.object(report);
-    out.note(convertSummary(report, flags.dryRun ?? false));
-    await out.line(report.reference);
   });
 };

@@ -1,0 +1,56 @@
+import type { Command } from 'commander';
+import { loadFormats, outputOf, type AddCommand } from '../app.ts';
+import { EXIT } from '../exit-codes.ts';
+import { addPlatformOption } from '../flags.ts';
+import { addRegistryOptions, type RegistryFlags } from '../registry-flags.ts';
+
+interface Flags extends RegistryFlags {
+  readonly against?: string;
+  readonly platform?: string;
+}
+
+export const addVerify: AddCommand = (program, app) => {
+  const command = program
+    .command('verify')
+    .description('Check every byte of an image, or compare it with its original')
+    .argument('<image>', 'the image')
+    .option('--against <image>', 'also hold its file tree against that of another image, byte for byte');
+  addPlatformOption(command, 'all');
+  addRegistryOptions(command);
+  command.addHelpText('after', `
+Exit code 1 means that something is wrong; what, is on standard output.
+
+Example:
+  lazypull verify oci:./layout:app-esgz --against oci:./layout:app`);
+  command.action(async (text: string, flags: Flags, self: Command) => {
+    const [{ verifyImage }, { parsePlatform }, { Meter }, { withProgress }, { Places }, { verifySummary }] = await Promise.all([
+      import('../../image/verify.ts'),
+      import('../../oci/platform.ts'),
+      import('../meter.ts'),
+      import('../progress.ts'),
+      import('../places.ts'),
+      import('../verify-summary.ts'),
+    ]);
+    const out = outputOf(app, self);
+    const meter = new Meter('verifying', 'blob');
+    await Places.use(app, out, flags, async (places) => {
+      const place = await places.open(text);
+      const against = flags.against === undefined ? undefined : await places.open(flags.against);
+      const formats = await loadFormats(app);
+      const report = await withProgress(out, meter, () => verifyImage(place, formats, {
+        signal: app.io.signal,
+        ...(against ? { against } : {}),
+        ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}),
+        progress(event) {
+          if (event.type === 'total') meter.total(event.blobs, event.bytes);
+          else if (event.type === 'bytes') meter.advance(event.bytes);
+          else meter.itemDone(event.moved ? 0 : event.size);
+        },
+      }));
+      for (const note of report.notes) out.note(`note: ${note}`);
+      if (out.json) await out.object(report);
+      else await out.line(verifySummary(report));
+      if (!report.ok) app.exitCode = EXIT.DIFFERENT;
+    });
+  });
+};

@@ -1,0 +1,204 @@
+import { digestAlgorithm, digestOf, Digester, type Digest } from '../core/digest.ts';
+import { corrupt, isAbort, LazypullError } from '../core/errors.ts';
+import type { ByteSource, ByteStream, Chunk, Extent, OpenLayer, RegularNode } from '../core/types.ts';
+import { ChunkCache } from '../layer/cache.ts';
+import { ChunkLoader, MAX_CHUNK } from '../layer/chunks.ts';
+import { storedOrder } from '../layer/plan.ts';
+import { walk } from '../layer/walk.ts';
+import type { ContentWatcher } from './scan.ts';
+
+/** Enough for the neighbours of a chunk in one stored unit. */
+const CACHE_BYTES = 32 * 1024 * 1024;
+
+/** Chunks that begin at the same stored byte. */
+interface Unit {
+  readonly offset: number;
+  readonly end: number;
+  readonly chunks: readonly Chunk[];
+}
+
+/** Where a chunk is used: for messages. */
+interface Use {
+  readonly path: string;
+  readonly fileOffset: number;
+}
+
+/**
+ * Checks every chunk of an open layer: that its stored bytes inflate to what its digest says. The stored bytes are taken
+ * from the blob as it streams by, one unit at a time; chunks that cannot be met that way are read by ranges afterwards.
+ */
+export class ChunkVerifier {
+  /** Chunks that were inflated and found right. */
+  checked = 0;
+  readonly #layer: OpenLayer;
+  readonly #own: ByteSource;
+  readonly #report: (error: unknown) => void;
+  readonly #streamed: readonly Unit[];
+  readonly #ranged: Unit[];
+  #next = 0;
+  /** Contents of chunks that the format has no digest for, to be held against the tar. */
+  readonly #inflated = new Map<Chunk, Digest>();
+  readonly #inTar = new Map<Chunk, { digest: Digest; use: Use }>();
+  #uses: Map<Chunk, Use> | undefined;
+
+  /** `own` is the blob that `tap` will be given. Wrong chunks go to `report`, which may throw to end the work. */
+  constructor(layer: OpenLayer, own: ByteSource, report: (error: unknown) => void) {
+    this.#layer = layer;
+    this.#own = own;
+    this.#report = report;
+    const blob = layer.sources.indexOf(own);
+    const streamed: Unit[] = [];
+    this.#ranged = [];
+    let reached = 0;
+    for (const unit of unitsOf(layer.index.chunks)) {
+      const fits = unit.chunks[0]?.blob === blob && unit.offset >= reached && unit.end <= own.size && unit.end - unit.offset <= MAX_CHUNK;
+      if (fits) reached = unit.end;
+      (fits ? streamed : this.#ranged).push(unit);
+    }
+    this.#streamed = streamed;
+  }
+
+  /** Passes the blob through and checks the chunks in it. */
+  async *tap(stream: ByteStream, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    let at = 0;
+    let partial: { bytes: Uint8Array; have: number } | undefined;
+    for await (const bytes of stream) {
+      const end = at + bytes.length;
+      for (let unit = this.#streamed[this.#next]; unit && unit.offset < end; unit = this.#streamed[this.#next]) {
+        const part = bytes.subarray(Math.max(unit.offset - at, 0), Math.min(unit.end, end) - at);
+        const length = unit.end - unit.offset;
+        if (part.length < length) {
+          partial ??= { bytes: new Uint8Array(length), have: 0 };
+          partial.bytes.set(part, partial.have);
+          partial.have += part.length;
+        }
+        if (unit.end > end) break;
+        // Taken off the list before it is checked: what fails here is not to be read again.
+        this.#next += 1;
+        await this.#check(unit, windowSource(this.#own.size, unit.offset, partial?.bytes ?? part), signal);
+        partial = undefined;
+      }
+      at = end;
+      yield bytes;
+    }
+  }
+
+  /** Reads by ranges what the stream did not bring, all of it when the stream broke off. */
+  async finish(signal?: AbortSignal): Promise<void> {
+    const left = [...this.#streamed.slice(this.#next), ...this.#ranged];
+    this.#next = this.#streamed.length;
+    this.#ranged.length = 0;
+    for (const unit of left) await this.#check(unit, undefined, signal);
+    for (const [chunk, { digest, use }] of this.#inTar) {
+      const got = this.#inflated.get(chunk);
+      if (got !== undefined && got !== digest) this.#report(differs(use, chunk, got, digest));
+    }
+  }
+
+  /** Watches a file of the tar and holds it against the chunks that the index has for it. Wrong ones go to `report`. */
+  watch(path: string, node: RegularNode, report: (error: unknown) => void): ContentWatcher {
+    const { extents } = node;
+    const whole = extents.length === 1 && isWhole(extents[0] as Extent);
+    const check = (extent: Extent, digest: Digest): void => {
+      const { chunk } = extent;
+      const use = { path, fileOffset: extent.fileOffset };
+      if (chunk.digest === undefined) this.#inTar.set(chunk, { digest, use });
+      else if (digestAlgorithm(chunk.digest) === 'sha256' && chunk.digest !== digest) report(differs(use, chunk, chunk.digest, digest));
+    };
+    let at = 0;
+    let position = 0;
+    let digester = new Digester();
+    return {
+      update(bytes) {
+        if (whole) return;
+        let from = 0;
+        while (from < bytes.length) {
+          const extent = extents[at];
+          if (!extent) return;
+          const take = Math.min(bytes.length - from, extent.fileOffset + extent.length - position);
+          digester.update(bytes.subarray(from, from + take));
+          from += take;
+          position += take;
+          if (position < extent.fileOffset + extent.length) continue;
+          const digest = digester.finish();
+          if (isWhole(extent)) check(extent, digest);
+          digester = new Digester();
+          at += 1;
+        }
+      },
+      finish(digest) {
+        // The usual small file: its digest is its only chunk's, no need to hash it twice.
+        if (whole) check(extents[0] as Extent, digest);
+      },
+    };
+  }
+
+  async #check(unit: Unit, at: ByteSource | undefined, signal: AbortSignal | undefined): Promise<void> {
+    const layer = this.#layer;
+    const blob = unit.chunks[0]?.blob ?? 0;
+    const view: OpenLayer = {
+      ...layer,
+      index: { root: layer.index.root, chunks: unit.chunks },
+      sources: at ? layer.sources.map((source, i) => (i === blob ? at : source)) : layer.sources,
+      inflate: (chunk, packed) => layer.inflate(chunk, packed),
+    };
+    const loader = new ChunkLoader(view, {}, new ChunkCache(CACHE_BYTES));
+    const load = async (chunks: readonly Chunk[], path?: string): Promise<void> => {
+      for (const [chunk, bytes] of await loader.load(chunks, { ...(path !== undefined && { path }), ...(signal && { signal }) })) {
+        if (chunk.digest === undefined) this.#inflated.set(chunk, digestOf(bytes));
+        this.checked += 1;
+      }
+    };
+    try {
+      await load(unit.chunks);
+    } catch (error) {
+      if (isAbort(error)) throw error;
+      // Once more and one by one, to name each file that is hit; finding their names takes a walk, which is rarely needed.
+      this.#uses ??= usesOf(layer);
+      for (const chunk of unit.chunks) await load([chunk], this.#uses.get(chunk)?.path).catch(this.#report);
+    }
+  }
+}
+
+/** Whether an extent is its whole chunk, so that the chunk's digest is the extent's. */
+export function isWhole(extent: Extent): boolean {
+  return extent.chunkOffset === 0 && extent.length === extent.chunk.size;
+}
+
+function differs(use: Use, chunk: Chunk, index: Digest, tar: Digest): LazypullError {
+  return new LazypullError('DIGEST_MISMATCH', `chunk at byte ${use.fileOffset} is ${index} by the index, ${tar} in the tar`, { path: use.path, offset: chunk.offset });
+}
+
+function unitsOf(chunks: readonly Chunk[]): Unit[] {
+  const units: { offset: number; end: number; chunks: Chunk[] }[] = [];
+  for (const chunk of [...chunks].sort(storedOrder)) {
+    const last = units.at(-1);
+    const end = chunk.offset + chunk.length;
+    if (last && last.offset === chunk.offset && last.chunks[0]?.blob === chunk.blob) {
+      last.end = Math.max(last.end, end);
+      last.chunks.push(chunk);
+    } else {
+      units.push({ offset: chunk.offset, end, chunks: [chunk] });
+    }
+  }
+  return units;
+}
+
+function usesOf(layer: OpenLayer): Map<Chunk, Use> {
+  const uses = new Map<Chunk, Use>();
+  for (const { path, node } of walk(layer.index.root)) {
+    if (node.type === 'file') for (const { chunk, fileOffset } of node.extents) uses.set(chunk, { path, fileOffset });
+  }
+  return uses;
+}
+
+/** A source of which only `[offset, offset + bytes.length)` is at hand. */
+function windowSource(size: number, offset: number, bytes: Uint8Array): ByteSource {
+  return {
+    size,
+    read: async (at, length) => {
+      if (at < offset || at + length > offset + bytes.length) throw corrupt('chunk lies outside its stored unit', { offset: at });
+      return bytes.subarray(at - offset, at - offset + length);
+    },
+  };
+}

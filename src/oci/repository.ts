@@ -1,0 +1,29 @@
+import type { Http } from './http.ts';
+import type { Repository } from './reference.ts';
+import { repositoryScope, type Scope } from './scopes.ts';
+
+/** One repository as the parts of the client see it. */
+export class RepositoryClient {
+  readonly http: Http;
+  readonly path: string;
+  /** For messages: `docker://host/repo`. */
+  readonly location: string;
+  /** Takes remarks for the user. */
+  readonly warn: (text: string) => void;
+  readonly pull: readonly Scope[];
+  readonly push: readonly Scope[];
+
+  constructor(http: Http, repository: Repository, warn: (text: string) => void) {
+    this.http = http;
+    this.path = repository.path;
+    this.location = `docker://${repository.domain}/${repository.path}`;
+    this.warn = warn;
+    this.pull = [repositoryScope(this.path, 'pull')];
+    this.push = [repositoryScope(this.path, 'pull', 'push')];
+  }
+
+  /** An address below the repository: `blobs/sha256:…`. */
+  url(rest: string): URL {
+    return new URL(`/v2/${this.path}/${rest}`, this.http.registry);
+  }
+}

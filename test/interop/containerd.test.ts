@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { pages } from '../../fixtures/tiny-tree.ts';
+import { sourceImages, type SourceImage } from '../support/peers-cli.ts';
+import { findSnapshotter, startContainerd, type Containerd } from '../support/peers-containerd.ts';
+import { startRegistry, type Registry } from '../support/peers-registry.ts';
+import { compareTrees, readTree } from '../support/peers-trees.ts';
+import { haveRoot, haveTools, scratch } from '../support/peers.ts';
+import { pushConverted, registryManifest, TOC_DIGEST, unpack } from './steps.ts';
+
+const TOOLS = ['containerd', 'ctr', 'ctr-remote', 'runc', 'docker-registry', 'skopeo', 'umoci', 'getfattr'];
+
+for (const snapshotter of ['overlayfs', 'native']) {
+  test(`containerd pulls our image the ordinary way and runs it on ${snapshotter}`, async (t) => {
+    if (!haveRoot(t) || !haveTools(t, ...TOOLS)) return;
+    const registry = await startRegistry(t);
+    const containerd = await startContainerd(t);
+    for (const image of sourceImages(t, snapshotter === 'native' ? ['tiny'] : ['tiny', 'nginx'])) {
+      const reference = await pushConverted(registry, image);
+      await containerd.ctr(['images', 'pull', '--plain-http', '--snapshotter', snapshotter, reference]);
+      await runs(containerd, snapshotter, reference, image);
+    }
+  });
+}
+
+test('ctr-remote reads the TOC digest that our annotation promises', async (t) => {
+  if (!haveRoot(t) || !haveTools(t, ...TOOLS)) return;
+  const registry = await startRegistry(t);
+  const containerd = await startContainerd(t);
+  for (const image of sourceImages(t)) {
+    const reference = await pushConverted(registry, image);
+    await containerd.ctr(['images', 'pull', '--plain-http', reference]);
+    const { manifest } = await registryManifest(registry, image.name, 'esgz');
+    for (const layer of manifest.layers) {
+      const { text } = await containerd.ctrRemote(['images', 'get-toc-digest', layer.digest]);
+      assert.equal(text.trim(), layer.annotations?.[TOC_DIGEST]);
+    }
+  }
+});
+
+const LAZY: readonly (readonly [name: string, flags: readonly string[]])[] = [
+  ['default options', []],
+  ['small chunks', ['--chunk-size', '65536']],
+  ['shared members', ['--min-chunk-size', '50000']],
+  ['prefetched files', ['--prefetch-list', 'PREFETCH']],
+  ['an external TOC', ['--external-toc']],
+  ['the diffID kept', ['--keep-diff-id']],
+];
+
+for (const [name, flags] of LAZY) {
+  test(`rpull mounts our image lazily through the stargz snapshotter: ${name}`, async (t) => {
+    if (!haveRoot(t) || !haveTools(t, ...TOOLS)) return;
+    const snapshotter = await findSnapshotter(t);
+    if (typeof snapshotter === 'string') return t.skip(snapshotter);
+    const since = Date.now() - 1000;
+    const prefetch = join(scratch(t), 'prefetch.txt');
+    writeFileSync(prefetch, 'usr/bin/show\netc/os-*\nusr/share/book/noise\n');
+    const registry = await startRegistry(t);
+    const containerd = await startContainerd(t, snapshotter);
+    for (const image of sourceImages(t, flags.length === 0 ? ['tiny', 'nginx'] : ['tiny'])) {
+      const reference = await pushConverted(registry, image, ...flags.map((flag) => (flag === 'PREFETCH' ? prefetch : flag)));
+      await containerd.ctrRemote(['images', 'rpull', '--plain-http', reference]);
+      await assertLazy(registry, containerd, image.name);
+      await runs(containerd, 'stargz', reference, image);
+
+      const mounted = join(scratch(t), 'mounted');
+      mkdirSync(mounted);
+      await containerd.ctr(['images', 'mount', '--snapshotter', 'stargz', reference, mounted]);
+      const wanted = await readTree(await unpack(t, `oci:${image.layout}:${image.tag}`), since);
+      assert.deepEqual(compareTrees(wanted, await readTree(mounted, since)), []);
+      await containerd.ctr(['images', 'unmount', '--snapshotter', 'stargz', '--rm', mounted]);
+    }
+  });
+}
+
+/** No layer was downloaded, and each one is a mount of its own. */
+async function assertLazy(registry: Registry, containerd: Containerd, repository: string): Promise<void> {
+  const { manifest } = await registryManifest(registry, repository, 'esgz');
+  const { text } = await containerd.ctr(['content', 'ls', '-q']);
+  for (const layer of manifest.layers) assert.ok(!text.includes(layer.digest), `layer ${layer.digest} was downloaded\n${containerd.snapshotterLog()}`);
+  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n').filter((line) => line.includes(` ${containerd.folder}/`) && line.includes(' fuse.'));
+  assert.ok(mounts.length >= manifest.layers.length, `${mounts.length} mounts for ${manifest.layers.length} layers\n${containerd.snapshotterLog()}`);
+}
+
+let containers = 0;
+
+async function runs(containerd: Containerd, snapshotter: string, reference: string, image: SourceImage): Promise<void> {
+  const start = (...command: readonly string[]): Promise<{ text: string; stdout: Buffer; stderr: string }> => {
+    containers += 1;
+    return containerd.ctrRemote(['run', '--rm', '--snapshotter', snapshotter, reference, `c${containers}`, ...command]);
+  };
+  const said = await start(...image.command);
+  assert.match(said.text + said.stderr, image.prints);
+  if (image.name !== 'tiny') return;
+  // A file of several chunks, all of it through the container's mount.
+  const { stdout } = await start('/usr/bin/show', '/usr/share/book/pages.txt');
+  assert.equal(sha256(stdout), sha256(pages(4_500_000)));
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}

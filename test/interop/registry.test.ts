@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { parseIndex } from '../../src/oci/documents.ts';
+import { MANIFEST_ACCEPT } from '../../src/oci/media-types.ts';
+import { lazypull, runLazypull, sourceImages } from '../support/peers-cli.ts';
+import { startRegistry, type Registry, type RegistryOptions } from '../support/peers-registry.ts';
+import { haveTools, scratch } from '../support/peers.ts';
+import { assertLazyLayers, pushConverted, pushSource, registryManifest } from './steps.ts';
+
+const TOOLS = ['docker-registry', 'skopeo'];
+const VARIANTS: readonly (readonly [name: string, options: RegistryOptions, tools: readonly string[]])[] = [
+  ['plain', {}, []],
+  ['with htpasswd', { htpasswd: true }, ['htpasswd']],
+  ['with TLS and a private authority', { tls: true }, ['openssl']],
+  ['with TLS and htpasswd', { tls: true, htpasswd: true }, ['openssl', 'htpasswd']],
+];
+
+/** How a user reaches this registry: flags, and a docker config for credentials. */
+function access(registry: Registry): { flags: readonly string[]; env: Record<string, string> } {
+  return {
+    flags: registry.ca === undefined ? ['--plain-http'] : ['--tls-ca', registry.ca],
+    env: registry.dockerConfig === undefined ? {} : { DOCKER_CONFIG: registry.dockerConfig },
+  };
+}
+
+for (const [name, options, tools] of VARIANTS) {
+  test(`docker-registry ${name}: converted in place, verified against the source`, async (t) => {
+    if (!haveTools(t, ...TOOLS, ...tools)) return;
+    const registry = await startRegistry(t, options);
+    for (const image of sourceImages(t)) await convertAndVerify(registry, await pushSource(registry, image), image.command.at(-1) === '/etc/os-release');
+  });
+}
+
+async function convertAndVerify(registry: Registry, repository: string, whole: boolean): Promise<void> {
+  const { flags, env } = access(registry);
+  const source = `docker://${registry.host}/${repository}:1`;
+  const target = `docker://${registry.host}/${repository}:1-esgz`;
+  const before = await registryManifest(registry, repository, '1');
+  const converted = await lazypull(['convert', source, target, '--format', 'estargz', ...flags], { env });
+  assert.ok(converted.text.includes(`${registry.host}/${repository}:1-esgz`), converted.text);
+
+  assert.deepEqual(await registry.tags(repository), ['1', '1-esgz']);
+  assert.deepEqual(registry.uploads(repository), []);
+  assert.equal((await registryManifest(registry, repository, '1')).digest, before.digest, 'the source tag has moved');
+  const { manifest } = await registryManifest(registry, repository, '1-esgz');
+  assertLazyLayers(manifest);
+  assert.equal(manifest.layers.length, before.manifest.layers.length);
+  await lazypull(['verify', target, '--against', source, ...flags], { env });
+  const release = await lazypull(['cat', target, '/etc/os-release', ...flags], { env });
+  assert.match(release.text, /^NAME=|\nNAME=/);
+  if (!whole) return;
+
+  // The bundled image is an index of two platforms with an attestation, which must speak of the new manifest.
+  const { body } = await registry.get(`/v2/${repository}/manifests/1-esgz`, MANIFEST_ACCEPT);
+  const index = parseIndex(body);
+  const [amd64, arm64, attestation] = index.manifests;
+  assert.equal(amd64?.platform?.architecture, 'amd64');
+  assert.equal(arm64?.platform?.architecture, 'arm64');
+  assert.equal(attestation?.annotations?.['vnd.docker.reference.digest'], amd64?.digest);
+  assert.equal(index.annotations?.['org.example.note'], 'kept');
+}
+
+test('docker-registry: another repository of the same registry as target, and a layout', async (t) => {
+  if (!haveTools(t, ...TOOLS)) return;
+  const registry = await startRegistry(t);
+  const [image] = sourceImages(t, ['tiny']);
+  assert.ok(image);
+  const repository = await pushSource(registry, image);
+  const source = `docker://${registry.host}/${repository}:1`;
+  const elsewhere = `docker://${registry.host}/team/lazy/app:1`;
+  await lazypull(['convert', source, elsewhere, '--plain-http']);
+  await lazypull(['verify', elsewhere, '--against', source, '--plain-http']);
+  const layout = `oci:${join(scratch(t), 'out')}:app`;
+  await lazypull(['convert', source, layout, '--plain-http']);
+  await lazypull(['verify', layout, '--against', source, '--plain-http']);
+  // Same input and options, same bytes: the place does not matter.
+  const [there, here] = [await digestOf(elsewhere), await digestOf(layout)];
+  assert.equal(there, here);
+
+  const copy = `docker://${registry.host}/copied/app:1`;
+  await lazypull(['copy', layout, copy, '--plain-http']);
+  assert.equal(await digestOf(copy), there, 'a copy has another digest');
+});
+
+async function digestOf(reference: string): Promise<string> {
+  const { text } = await lazypull(['inspect', reference, '--json', '--plain-http']);
+  const digest = /"digest":\s*"(sha256:[0-9a-f]{64})"/.exec(text)?.[1];
+  assert.ok(digest, text);
+  return digest;
+}
+
+test('docker-registry: a second conversion uploads nothing and keeps the digest', async (t) => {
+  if (!haveTools(t, ...TOOLS)) return;
+  const registry = await startRegistry(t);
+  const [image] = sourceImages(t, ['tiny']);
+  assert.ok(image);
+  await pushConverted(registry, image);
+  const first = await registryManifest(registry, image.name, 'esgz');
+  await pushConverted(registry, image);
+  assert.equal((await registryManifest(registry, image.name, 'esgz')).digest, first.digest);
+});
+
+test('docker-registry refuses us: exit codes name the reason and nothing is tagged', async (t) => {
+  if (!haveTools(t, ...TOOLS, 'htpasswd', 'openssl')) return;
+  const registry = await startRegistry(t, { tls: true, htpasswd: true });
+  const [image] = sourceImages(t, ['tiny']);
+  assert.ok(image);
+  const target = `docker://${registry.host}/app:esgz`;
+  const source = `oci:${image.layout}:${image.tag}`;
+  const { env, flags } = access(registry);
+
+  await fails(t, ['convert', source, target, ...flags], {}, 4, /unauthorized|credential|401/i);
+  await fails(t, ['convert', source, target, ...flags, '--username', 'tester', '--password-stdin'], {}, 4, /unauthorized|credential|401/i, 'wrong');
+  await fails(t, ['convert', source, target], env, 5, /certificate|self.signed|verify/i);
+  await fails(t, ['convert', source, target, '--plain-http'], env, 5, /./);
+  await fails(t, ['inspect', `docker://${registry.host}/nothing:here`, ...flags], env, 3, /nothing/);
+  assert.deepEqual(await registry.tags('app'), []);
+});
+
+async function fails(t: TestContext, args: readonly string[], env: Record<string, string>, code: number, said: RegExp, input = ''): Promise<void> {
+  const ran = await runLazypull(args, { env, input: Buffer.from(input) });
+  t.diagnostic(ran.stderr.trim());
+  assert.equal(ran.code, code, `${args.join(' ')}\n${ran.stderr}`);
+  assert.match(ran.stderr, said);
+  assert.equal(ran.text, '', 'a failure prints no result');
+}
