@@ -1,12 +1,12 @@
 import { isDigest, type Digest } from '../core/digest.ts';
-import { LazypullError, printable } from '../core/errors.ts';
+import { LazypullError } from '../core/errors.ts';
 import { streamOf, tap } from '../core/stream.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
 import { narrowRoot, type Narrowed } from './copy-narrow.ts';
 import { CopyPlan, type PlannedDocument } from './copy-plan.ts';
 import { planDigestTags, planReferrers } from './copy-referrers.ts';
 import { mapLimited } from './limited.ts';
-import type { Place } from './place.ts';
+import { spellPlace, type Place } from './place.ts';
 import type { ImageProgress } from './progress.ts';
 import { checkDocumentType } from './select.ts';
 import type { TransferAction } from './transfer.ts';
@@ -91,8 +91,8 @@ export async function copyImage(source: Place, target: Place, options: CopyOptio
     if (!unchanged) await setTag(target, root, signal);
   }
   return {
-    source: spell(source),
-    target: spell(target),
+    source: spellPlace(source),
+    target: spellPlace(target),
     digest: root.digest,
     mediaType: root.mediaType,
     action: options.dryRun ? 'planned' : unchanged ? 'unchanged' : 'copied',
@@ -121,14 +121,14 @@ async function checkTarget(target: Place, root: Descriptor, options: CopyOptions
     throw error;
   }
   if (there.digest === root.digest) return true;
-  if (options.noClobber) throw new LazypullError('USAGE', `${spell(target)} exists already and is another image (${there.digest})`);
+  if (options.noClobber) throw new LazypullError('USAGE', `${spellPlace(target)} exists already and is another image (${there.digest})`);
   return false;
 }
 
 async function setTag(target: Place, root: Descriptor, signal: AbortSignal | undefined): Promise<void> {
   await target.store.tag(root, target.reference, signal);
   const stored = await target.store.resolve(target.reference, signal);
-  if (stored.digest !== root.digest) throw new LazypullError('DIGEST_MISMATCH', `${spell(target)} is ${stored.digest} after the copy, not ${root.digest}`);
+  if (stored.digest !== root.digest) throw new LazypullError('DIGEST_MISMATCH', `${spellPlace(target)} is ${stored.digest} after the copy, not ${root.digest}`);
 }
 
 /** One run over a plan. */
@@ -219,9 +219,3 @@ class TallySheet {
     this.tally[action === 'exists' ? 'existing' : action] += amount;
   }
 }
-
-function spell({ store, reference }: Place): string {
-  const separator = reference === '' ? '' : isDigest(reference) ? '@' : ':';
-  return printable(`${store.location}${separator}${reference}`);
-}
-

@@ -100,7 +100,11 @@ async function scanLayer(
     return node?.type === 'file' && node.size === size ? chunks?.watch(path, node, (error) => contents.add(path, error)) : undefined;
   };
   const digester = new Digester();
-  const packed = tap(store.fetch(layer.descriptor, signal), ({ length }) => moved(length));
+  let flowed = 0;
+  const packed = tap(store.fetch(layer.descriptor, signal), ({ length }) => {
+    flowed += length;
+    moved(length);
+  });
   const tar = decompress(chunks ? chunks.tap(packed, signal) : packed, { maxSize: maxLayerSize, what: layer.name, signal });
   let scanned: ScannedTar;
   try {
@@ -111,6 +115,8 @@ async function scanLayer(
     await drain(store, layer.descriptor, problems, { maxLayerSize, signal, moved: () => undefined });
     return undefined;
   }
+  // The store checks a digest at the end of the stream: what was left unread was not checked.
+  if (flowed !== layer.descriptor.size) await drain(store, layer.descriptor, problems, { maxLayerSize, signal, moved: () => undefined });
   contents.report((error) => problems.addError(error, { layer: digest }));
   const diffId = digester.finish();
   if (diffId !== layer.diffId) {
@@ -161,6 +167,9 @@ async function readUnproven(layer: ImageLayer, open: OpenLayer, scanned: Scanned
   }
 }
 
+/** Files whose problems are remembered: far more than are listed. */
+const MAX_PATHS = 10_000;
+
 /** Problems with the contents of files, of which an entry that comes again makes the earlier ones void. */
 class ContentProblems {
   readonly #byPath = new Map<string, unknown[]>();
@@ -168,7 +177,7 @@ class ContentProblems {
   add(path: string, error: unknown): void {
     const known = this.#byPath.get(path);
     if (known) known.push(error);
-    else this.#byPath.set(path, [error]);
+    else if (this.#byPath.size < MAX_PATHS) this.#byPath.set(path, [error]);
   }
 
   forget(path: string): void {

@@ -1,6 +1,6 @@
 import { LazypullError } from '../core/errors.ts';
 import { parseChallenges, type Challenge } from './challenge.ts';
-import type { Credential } from './credentials.ts';
+import type { Credential } from './credential.ts';
 import { isStatus } from './http-error.ts';
 import type { Transport } from './http-transport.ts';
 import { checkRealm, type Resolve } from './realm-guard.ts';

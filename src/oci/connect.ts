@@ -1,4 +1,3 @@
-import { LazypullError } from '../core/errors.ts';
 import { version } from '../core/version.ts';
 import { Authorizer } from './authorizer.ts';
 import { findCredential } from './credentials.ts';
@@ -62,9 +61,4 @@ async function chooseScheme(domain: string, transport: Transport, plainHttp: boo
     const noTls = /^(?:EPROTO|ECONNRESET|ECONNREFUSED|UND_ERR_SOCKET|UND_ERR_CONNECT_TIMEOUT|ERR_SSL_.*)$/.test(code);
     return noTls ? new URL(`http://${host}/`) : secure;
   }
-}
-
-/** Refuses to go on with a store that is closed. */
-export function closedStore(location: string): LazypullError {
-  return new LazypullError('INTERNAL', `${location} is used after it was closed`);
 }

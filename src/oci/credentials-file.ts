@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { corrupt, LazypullError, printable, wrapError } from '../core/errors.ts';
-import type { Credential } from './credentials.ts';
+import type { Credential } from './credential.ts';
 
 /** The part of docker's config.json and containers' auth.json that is about credentials. */
 export interface CredentialsFile {

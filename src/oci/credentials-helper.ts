@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { LazypullError, printable, throwIfAborted } from '../core/errors.ts';
-import type { Credential } from './credentials.ts';
+import type { Credential } from './credential.ts';
 import type { Environment } from './registry-options.ts';
 
 const OUTPUT_LIMIT = 1024 * 1024;

@@ -1,19 +1,11 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import type { Credential } from './credential.ts';
 import { parseCredentialsFile, readCredentialsFile, type CredentialsFile } from './credentials-file.ts';
 import { getFromHelper } from './credentials-helper.ts';
 import { hostOfKey, isHub, keysFor, serverKey } from './credentials-keys.ts';
 import type { Repository } from './reference.ts';
 import type { Environment } from './registry-options.ts';
-
-/** What a registry may be shown. */
-export type Credential =
-  /** For Basic, and for asking a token service. */
-  | { readonly kind: 'basic'; readonly username: string; readonly password: string }
-  /** An OAuth refresh token for the token service. */
-  | { readonly kind: 'identity'; readonly username: string; readonly token: string }
-  /** Sent to the registry as it is. */
-  | { readonly kind: 'registry'; readonly token: string };
 
 export interface CredentialOptions {
   readonly creds?: { readonly username: string; readonly password: string } | undefined;

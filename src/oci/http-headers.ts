@@ -1,3 +1,5 @@
+import { corrupt, printable } from '../core/errors.ts';
+
 /** The headers of an answer; names are lower-case. */
 export class ResponseHeaders {
   readonly #values: ReadonlyMap<string, readonly string[]>;
@@ -62,12 +64,17 @@ export function parseUploadRange(text: string | undefined): number | undefined {
   return last === undefined ? undefined : last + 1;
 }
 
-/** The target of `Link: <…>; rel="next"`, resolved; undefined on the last page. */
-export function nextLink(headers: ResponseHeaders, base: URL): URL | undefined {
+/**
+ * The target of `Link: <…>; rel="next"`, resolved; undefined on the last page. It must be on the page's own host: the
+ * request carries our token. Servers behind a TLS proxy may get the scheme wrong, which is put right.
+ */
+export function nextLink(headers: ResponseHeaders, page: URL): URL | undefined {
   for (const header of headers.all('link')) {
     for (const match of header.matchAll(/<([^<>]*)>([^<]*)/g)) {
-      if (!/;\s*rel\s*=\s*"?next"?(?:\s*[;,]|\s*$)/i.test(match[2] ?? '')) continue;
-      if (URL.canParse(match[1] ?? '', base.href)) return new URL(match[1] ?? '', base);
+      if (!/;\s*rel\s*=\s*"?next"?(?:\s*[;,]|\s*$)/i.test(match[2] ?? '') || !URL.canParse(match[1] ?? '', page.href)) continue;
+      const next = new URL(match[1] ?? '', page);
+      if (next.host !== page.host) throw corrupt(`the next page is said to be on another host: ${printable(next.host)}`);
+      return new URL(next.pathname + next.search, page);
     }
   }
   return undefined;

@@ -63,7 +63,10 @@ export class Transport {
           origin: request.url.origin,
           path: request.url.pathname + request.url.search,
           method: request.method,
-          headers: { 'user-agent': userAgent, 'accept-encoding': 'identity', ...request.headers },
+          headers: {
+            'user-agent': userAgent, 'accept-encoding': 'identity', ...request.headers,
+            ...(request.body instanceof Uint8Array ? { 'content-length': String(request.body.length) } : {}),
+          },
           body: wireBody(request.body) as Uint8Array | null,
           headersTimeout: request.answerMs ?? timeouts.firstByte,
           bodyTimeout: timeouts.idle,
@@ -169,6 +172,21 @@ class Exchange implements Dispatcher.DispatchHandler {
   #unlisten(): void {
     this.#request.signal?.removeEventListener('abort', this.#onAbort);
   }
+}
+
+/** As much of a body as is there, up to a limit; a cut connection is no further failure. */
+export async function readUpTo(response: WireResponse, limit: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  try {
+    for await (const part of response.body) {
+      parts.push(part);
+      if ((size += part.length) >= limit) break;
+    }
+  } catch (error) {
+    if (!(error instanceof HttpError)) throw error;
+  }
+  return Buffer.concat(parts).subarray(0, limit);
 }
 
 function cancelled(signal: AbortSignal | undefined): LazypullError {

@@ -5,11 +5,10 @@ import type { Authorizer } from './authorizer.ts';
 import { Gate, type Slot } from './gate.ts';
 import { answerError, ERROR_BODY_LIMIT, explain, safeUrl, type HttpError } from './http-error.ts';
 import { warningTexts, type ResponseHeaders } from './http-headers.ts';
-import type { Transport, WireRequest, WireResponse } from './http-transport.ts';
+import { readUpTo, type Transport, type WireRequest, type WireResponse } from './http-transport.ts';
 import { Redirects, redirectTarget } from './redirects.ts';
 import type { Retrier } from './retry.ts';
 import type { Scope } from './scopes.ts';
-import { readUpTo } from './token.ts';
 
 export interface HttpRequest {
   readonly method: WireRequest['method'];
@@ -86,7 +85,8 @@ export class Http {
   async stream(request: HttpRequest): Promise<WireResponse> {
     const slot = await this.#gate.acquire(request.signal);
     try {
-      const response = await this.#authorized(request);
+      const { body } = request;
+      const response = await this.#authorized(typeof body === 'function' ? { ...request, body: () => outgoing(body(), slot) } : request);
       for (const text of warningTexts(response.headers)) this.#warn(printable(text));
       if (!request.expect.includes(response.status)) throw await this.#failure(request, response, []);
       this.#gate.succeed();
@@ -187,6 +187,20 @@ function hold(slot: Slot, { body }: WireResponse): void {
   }
   body.onStall = (stalled) => slot.stalled(stalled);
   body.onClose = () => slot.release();
+}
+
+/**
+ * A stream on its way into a connection, which may write a piece after the stream has lent its memory to the next one:
+ * hence the copy. While the stream has nothing to give, its slot is free for others.
+ */
+async function* outgoing(stream: AsyncIterable<Uint8Array>, slot: Slot): AsyncGenerator<Uint8Array> {
+  slot.stalled(true);
+  for await (const bytes of stream) {
+    slot.stalled(false);
+    yield bytes.slice();
+    slot.stalled(true);
+  }
+  slot.stalled(false);
 }
 
 /** Waits for shared work without owning it: an abort ends the waiting, not the work. */

@@ -1,8 +1,9 @@
 import { isDigest, type Digest } from '../core/digest.ts';
-import { LazypullError } from '../core/errors.ts';
+import { corrupt, LazypullError } from '../core/errors.ts';
 import { collect } from '../core/stream.ts';
 import type { ByteStream, Descriptor } from '../core/types.ts';
 import { manifestMediaType, MANIFEST_LIMIT } from './documents.ts';
+import { isIndexType, isManifestType } from './media-types.ts';
 
 /** Documents whose facts are remembered (they never change, being named by digest), and the largest of them, bytes. */
 const REMEMBERED = 1000;
@@ -39,6 +40,9 @@ export function documentFacts(bytes: Uint8Array, declared: string | undefined, w
   const mediaType = manifestMediaType(bytes, declared, what);
   const document = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')) as Record<string, unknown>;
   const config = reference(document['config']);
+  if (isIndexType(mediaType) ? !isList(document['manifests']) : isManifestType(mediaType) && (!config || !isList(document['layers']))) {
+    throw corrupt(`${what} is not what its media type says: ${isIndexType(mediaType) ? 'it has no manifests' : 'it has no config or no layers'}`);
+  }
   const subject = reference(document['subject'])?.digest;
   const artifactType = textOf(document['artifactType']) ?? config?.mediaType;
   return {
@@ -99,6 +103,11 @@ export class DocumentReader {
   forget(digest: Digest): void {
     this.#facts.delete(digest);
   }
+}
+
+/** Go writes an empty list as null. */
+function isList(value: unknown): boolean {
+  return Array.isArray(value) || value === null;
 }
 
 function references(value: unknown): Reference[] {

@@ -1,8 +1,8 @@
 import { LazypullError, printable } from '../core/errors.ts';
 import { collect } from '../core/stream.ts';
-import type { Credential } from './credentials.ts';
-import { answerError, ERROR_BODY_LIMIT, explain, HttpError, isStatus, redact, safeUrl } from './http-error.ts';
-import type { Transport, WireRequest, WireResponse } from './http-transport.ts';
+import type { Credential } from './credential.ts';
+import { answerError, ERROR_BODY_LIMIT, explain, isStatus, redact, safeUrl } from './http-error.ts';
+import { readUpTo, type Transport, type WireRequest } from './http-transport.ts';
 import type { Scope } from './scopes.ts';
 
 /** A bearer token and how long it serves. */
@@ -105,21 +105,6 @@ async function exchange(transport: Transport, request: WireRequest, secrets: rea
   }
   const text = Buffer.from(await collect(response.body, REPLY_LIMIT, 'the answer of the token service')).toString('utf8');
   return parseReply(text, request.url, secrets, clock);
-}
-
-/** As much of a body as is there, up to a limit; a cut connection is no further failure. */
-export async function readUpTo(response: WireResponse, limit: number): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  try {
-    for await (const part of response.body) {
-      parts.push(part);
-      if ((size += part.length) >= limit) break;
-    }
-  } catch (error) {
-    if (!(error instanceof HttpError)) throw error;
-  }
-  return Buffer.concat(parts).subarray(0, limit);
 }
 
 function parseReply(text: string, url: URL, secrets: readonly string[], clock: Clock): Token {

@@ -32,7 +32,7 @@ export class UploadSession {
       method: 'PUT', url: withDigest(this.#location, digest), scopes: this.#repository.push, signal, answerMs: COMMIT_ANSWER_MS,
       headers: { 'content-type': 'application/octet-stream', 'content-length': String(body.length) },
       body: body instanceof Uint8Array ? body : () => body.stream(),
-      expect: [200, 201, 202, 204],
+      expect: [200, 201, 204],
     });
     this.#over = true;
     const stated = answer.headers.get('docker-content-digest');
@@ -46,7 +46,7 @@ export class UploadSession {
     const answer = await this.#repository.http.exchange({
       method: 'PATCH', url: this.#location, scopes: this.#repository.push, signal, body: bytes, answerMs: COMMIT_ANSWER_MS,
       headers: {
-        'content-type': 'application/octet-stream', 'content-length': String(bytes.length),
+        'content-type': 'application/octet-stream',
         // No `bytes` in front: the spec's own form.
         'content-range': `${offset}-${offset + bytes.length - 1}`,
       },
@@ -84,14 +84,14 @@ export class UploadSession {
   }
 }
 
-/** Opens a session. */
+/** Opens a session; one try. After an abort its answer is still waited for a moment, so that there is something to cancel. */
 export async function startUpload(repository: RepositoryClient, signal?: AbortSignal): Promise<UploadSession> {
   const { http, push, location } = repository;
   const grace = graceful(signal);
   try {
-    const answer = await http.run(() => http.exchange({
-      method: 'POST', url: repository.url('blobs/uploads/'), scopes: push, signal: grace.signal, body: new Uint8Array(0), headers: { 'content-length': '0' }, expect: [202],
-    }), signal);
+    const answer = await http.exchange({
+      method: 'POST', url: repository.url('blobs/uploads/'), scopes: push, signal: grace.signal, body: new Uint8Array(0), expect: [202],
+    });
     return new UploadSession(repository, answer);
   } catch (error) {
     if (isStatus(error, 404)) throw explain(error, `cannot upload to ${location}: the registry may want the repository to be created first`);
@@ -111,7 +111,7 @@ export async function mountBlob(repository: RepositoryClient, digest: Digest, fr
   const grace = graceful(signal);
   try {
     const answer = await http.run(() => http.exchange({
-      method: 'POST', url, scopes, passing: true, signal: grace.signal, body: new Uint8Array(0), headers: { 'content-length': '0' }, expect: [201, 202],
+      method: 'POST', url, scopes, passing: true, signal: grace.signal, body: new Uint8Array(0), expect: [201, 202],
     }), signal);
     return answer.status === 201 ? true : new UploadSession(repository, answer);
   } catch (error) {
@@ -166,6 +166,6 @@ function locationOf({ headers, url }: { readonly headers: ResponseHeaders; reado
 /** Appends the digest by hand: URLSearchParams would write the opaque state anew. */
 function withDigest(location: URL, digest: Digest): URL {
   const url = new URL(location);
-  url.search = `${location.search === '' || location.search === '?' ? '?' : `${location.search}&`}digest=${encodeURIComponent(digest)}`;
+  url.search = `${location.search === '' || location.search === '?' ? '?' : `${location.search}&`}digest=${digest}`;
   return url;
 }

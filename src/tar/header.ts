@@ -47,9 +47,12 @@ export class HeaderDecoder {
     } else if (dialect === 'gnu') {
       const accessed = optionalTime(block, base, FIELD.gnuAtime);
       const changed = optionalTime(block, base, FIELD.gnuCtime);
-      // Archives by Go before 1.8 (old docker layers) have GNU's magic and yet a name prefix, which is no number.
-      if (accessed === null || changed === null) prefix = decodeText(block, base, FIELD.prefix);
-      else {
+      // Archives by Go before 1.8 (old docker layers) have GNU's magic and yet a name prefix, which is no number. Go only
+      // ever put ASCII there; anything else is neither.
+      if (accessed === null || changed === null) {
+        const text = decodeText(block, base, FIELD.prefix);
+        if (isAscii(text)) prefix = text;
+      } else {
         atime = accessed;
         ctime = changed;
       }
@@ -148,6 +151,11 @@ function optionalTime(block: Uint8Array, base: number, field: Field): Time | nul
   if (block[base + field.at] === 0) return undefined;
   const seconds = decodeNumber(block, base, field);
   return Number.isNaN(seconds) ? null : { seconds, nanoseconds: 0 };
+}
+
+function isAscii(text: string): boolean {
+  for (let i = 0; i < text.length; i += 1) if (text.charCodeAt(i) >= 0x80) return false;
+  return true;
 }
 
 function repeatedText(block: Buffer, base: number, field: Field, last: string): string {

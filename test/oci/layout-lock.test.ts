@@ -100,7 +100,7 @@ describe('the lock of a layout', () => {
       const { openLayout } = await import(process.argv[1]);
       const store = await openLayout(process.argv[2], { create: true });
       for (let i = 0; i < 10; i++) {
-        const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, config: {}, layers: [], who: process.argv[3], i }));
+        const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, config: { digest: 'sha256:' + '0'.repeat(64) }, layers: [], who: process.argv[3], i }));
         const { createHash } = await import('node:crypto');
         const descriptor = { mediaType: 'application/vnd.oci.image.manifest.v1+json', digest: 'sha256:' + createHash('sha256').update(bytes).digest('hex'), size: bytes.length };
         await store.push(descriptor, async function* () { yield bytes; });

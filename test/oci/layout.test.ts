@@ -7,13 +7,22 @@ import { digestHex, type Digest } from '../../src/core/digest.ts';
 import { collect, streamOf } from '../../src/core/stream.ts';
 import type { Descriptor } from '../../src/core/types.ts';
 import { encodeDocument } from '../../src/oci/documents.ts';
-import { openLayout } from '../../src/oci/layout.ts';
+import { openLayout as open, type LayoutOptions, type LayoutStore } from '../../src/oci/layout.ts';
 import { openMemory } from '../../src/oci/memory.ts';
 import { OCI } from '../../src/oci/media-types.ts';
 import { blobOf, noise, pushBytes, pushImage, pushReferrer, rejectsWith, storeContract } from './store-contract.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'lazypull-layout-'));
-after(() => rmSync(scratch, { recursive: true, force: true }));
+const opened: LayoutStore[] = [];
+after(async () => {
+  for (const store of opened) await store.close();
+  rmSync(scratch, { recursive: true, force: true });
+});
+async function openLayout(folder: string, options?: LayoutOptions): Promise<LayoutStore> {
+  const store = await open(folder, options);
+  opened.push(store);
+  return store;
+}
 let count = 0;
 const fresh = (): string => join(scratch, `layout-${(count += 1)}`);
 const blobPath = (folder: string, digest: Digest): string => join(folder, 'blobs', digest.slice(0, 6), digestHex(digest));
@@ -110,7 +119,7 @@ describe('names in a layout', () => {
     return { descriptor: blobOf(bytes, OCI.manifest), bytes };
   };
   /** A layout as another tool could have written it. */
-  const foreign = async (entries: readonly object[], extra: object = {}): Promise<string> => {
+  const foreign = async (entries: readonly unknown[], extra: object = {}): Promise<string> => {
     const folder = fresh();
     const store = await openLayout(folder, { create: true });
     for (const seed of [1, 2, 3]) await pushBytes(store, manifest(seed).bytes, OCI.manifest);

@@ -119,9 +119,10 @@ export const paxGlobal = (): Uint8Array =>
     entries(file('a', 'x')),
     paxHeader([['uid', '8'], ['mtime', '']]),
     rawEntry({ name: 'b' }, 'y'),
-    paxHeader([['gid', '9']], 'g'),
+    paxHeader([['uid', '9']], 'g'),
+    rawEntry({ name: 'c' }, 'z'),
   );
-/** Zero-length values bring back the header block's own. */
+export const paxGlobalAtEnd = (): Uint8Array => archive(entries(file('a', 'x')), paxHeader([['gid', '9']], 'g'));
 export const paxBinaryCharset = (): Uint8Array => archive(paxHeader([['hdrcharset', 'BINARY'], ['path', NOT_UTF8], ['uname', '\udcff'], ['unknown.key', 'ignored\n1 x=']]), rawEntry({ name: 'short' }, 'x'));
 
 /** All of these are the same file: "abc" at 512, "defg" at 4096, 10000 bytes in all. */
@@ -204,7 +205,7 @@ const good = {
   simple, withDotSlash, absoluteNames, noEntries, noBytes, noEndBlocks, oneEndBlock, bytesAfterEnd, longNamesUstar, longNamesPax, longNamesGnu, gnuWithPrefix,
   nonAsciiNames, invalidUtf8Names, invalidUtf8LongNames, hardLinkBackward, hardLinkForward, hardLinkOutOfLayer, hardLinkWithSize, directoryWithSize,
   duplicateNames, missingParents, whiteouts, opaqueDirectory, xattrs, xattrsOfLibarchive, devices, emptyFiles, contiguousFile, fileTypeInMode, times, timesGnu,
-  base256Numbers, largeIds, signedChecksum, v7Archive, paxGlobal, paxBinaryCharset, gnuSparse, gnuSparseExtended, paxSparse00, paxSparse01, paxSparse10,
+  base256Numbers, largeIds, signedChecksum, v7Archive, paxGlobal, paxGlobalAtEnd, paxBinaryCharset, gnuSparse, gnuSparseExtended, paxSparse00, paxSparse01, paxSparse10,
   sparseOnlyHole, dotDotWithin,
 };
 const corrupt = {

@@ -2,7 +2,7 @@ import { isDigest, Digester, digestAlgorithm, type Digest } from '../../core/dig
 import { LazypullError } from '../../core/errors.ts';
 import { collect, streamOf } from '../../core/stream.ts';
 import type { Descriptor } from '../../core/types.ts';
-import { MANIFEST_LIMIT } from '../documents.ts';
+import { MANIFEST_LIMIT, parseIndex, parseManifest } from '../documents.ts';
 import { documentFacts, type DocumentFacts } from '../layout-documents.ts';
 import type { LayoutStore } from '../layout.ts';
 import { DOCKER, isForeignLayer, isIndexType, isManifestType, OCI } from '../media-types.ts';
@@ -151,6 +151,8 @@ function readFacts(body: Uint8Array, contentType: string | undefined, digest: Di
   let facts: DocumentFacts;
   try {
     facts = documentFacts(body, contentType, `manifest ${digest}`);
+    if (isIndexType(facts.mediaType)) parseIndex(body);
+    else if (isManifestType(facts.mediaType)) parseManifest(body);
   } catch (error) {
     if (error instanceof LazypullError) throw new ApiError(400, 'MANIFEST_INVALID', error.message);
     throw error;

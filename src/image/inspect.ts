@@ -1,0 +1,180 @@
+import type { Digest } from '../core/digest.ts';
+import { isAbort, LazypullError } from '../core/errors.ts';
+import type { Format, OpenLayer, Platform } from '../core/types.ts';
+import { walk } from '../layer/walk.ts';
+import type { ImageLayer } from './image-layer.ts';
+import { ImageSet } from './image-set.ts';
+import { mapLimited } from './limited.ts';
+import { spellPlace, type Place } from './place.ts';
+
+export interface InspectOptions {
+  /** Only this platform of an index; default: all. */
+  readonly platform?: Platform;
+  readonly signal?: AbortSignal;
+}
+
+/** What a lazy layer's index tells. Sizes in bytes. */
+export interface LazyFacts {
+  /** Names in the tree that the layer describes; what the format added to the tar is not counted. */
+  readonly entries: number;
+  /** Regular files, hard links not counted again. */
+  readonly files: number;
+  readonly chunks: number;
+  /** All files once unpacked. */
+  readonly contentBytes: number;
+  /** Stored bytes that are index: what laziness costs. */
+  readonly indexBytes: number;
+  /** `indexBytes` of the layer's size, percent, two decimals. */
+  readonly overheadPercent: number;
+  /** Stored bytes that a reader is asked to fetch ahead. */
+  readonly prefetchBytes: number;
+  /** What a reader fetches before anything runs: index and prefetch. */
+  readonly firstReadBytes: number;
+  /** In the format's own words. */
+  readonly details: Readonly<Record<string, string | number | boolean>>;
+}
+
+export interface InspectedLayer {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Stored bytes. */
+  readonly size: number;
+  readonly diffId: Digest;
+  /** Name of the lazy format, null for a layer in none. */
+  readonly format: string | null;
+  readonly annotations: Readonly<Record<string, string>>;
+  /** Null for a layer in no lazy format, or whose index cannot be read. */
+  readonly lazy: LazyFacts | null;
+  /** Why the index cannot be read. */
+  readonly problem: string | null;
+}
+
+export interface InspectTotals {
+  readonly layers: number;
+  readonly lazyLayers: number;
+  readonly size: number;
+  readonly entries: number;
+  readonly files: number;
+  readonly chunks: number;
+  readonly indexBytes: number;
+  /** Lazy layers: index and prefetch. Others: all of them, because nothing runs before they are pulled. */
+  readonly firstReadBytes: number;
+}
+
+export interface InspectedImage {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly platform: Platform | null;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly layers: readonly InspectedLayer[];
+  readonly totals: InspectTotals;
+}
+
+/** What an image is made of. Stable: it is what `--json` prints. */
+export interface InspectReport {
+  readonly reference: string;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly images: readonly InspectedImage[];
+  /** Attestations and artifacts in the index. */
+  readonly others: readonly { readonly digest: Digest; readonly mediaType: string; readonly size: number }[];
+  /** Layers that several images share are counted once. */
+  readonly totals: InspectTotals;
+  /** Ranged reads that the answer took. */
+  readonly read: { readonly requests: number; readonly bytes: number };
+}
+
+/** Layer indexes that are fetched side by side. */
+const PARALLEL_LAYERS = 4;
+
+/** Describes an image and how it would be read lazily; only indexes of layers are fetched. */
+export async function inspectImage(place: Place, formats: readonly Format<unknown>[], options: InspectOptions = {}): Promise<InspectReport> {
+  const refuse = (error: unknown): never => {
+    throw error;
+  };
+  const set = await ImageSet.read(place, formats, refuse, options);
+  const seen = new Map<string, InspectedLayer>();
+  const images: InspectedImage[] = [];
+  for (const { descriptor, platform, manifest, layers } of set.images) {
+    const stop = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+    const inspected = await mapLimited(layers, PARALLEL_LAYERS, async (layer) => {
+      const key = JSON.stringify([layer.diffId, layer.descriptor]);
+      const known = seen.get(key) ?? (await inspectLayer(layer, signal));
+      seen.set(key, known);
+      return known;
+    }, stop);
+    images.push({
+      digest: descriptor.digest,
+      mediaType: descriptor.mediaType,
+      platform: platform ?? null,
+      annotations: manifest.annotations ?? {},
+      layers: inspected,
+      totals: totalsOf(inspected),
+    });
+  }
+  return {
+    reference: spellPlace(place),
+    digest: set.root.digest,
+    mediaType: set.root.mediaType,
+    images,
+    others: set.others.map(({ digest, mediaType, size }) => ({ digest, mediaType, size })),
+    totals: totalsOf([...new Map(images.flatMap(({ layers }) => layers).map((layer) => [layer.digest, layer])).values()]),
+    read: set.stats(),
+  };
+}
+
+async function inspectLayer(layer: ImageLayer, signal: AbortSignal): Promise<InspectedLayer> {
+  const { digest, mediaType, size, annotations = {} } = layer.descriptor;
+  const base = { digest, mediaType, size, diffId: layer.diffId, annotations };
+  const format = await layer.format(signal);
+  if (!format) return { ...base, format: null, lazy: null, problem: null };
+  try {
+    return { ...base, format: format.name, lazy: factsOf(await layer.open(signal), size), problem: null };
+  } catch (error) {
+    // A layer that lies about itself is a fact about the image; a network that fails is not.
+    if (!(error instanceof LazypullError) || isAbort(error) || !ABOUT_CONTENT.has(error.code)) throw error;
+    return { ...base, format: format.name, lazy: null, problem: error.message };
+  }
+}
+
+const ABOUT_CONTENT = new Set(['CORRUPT', 'DIGEST_MISMATCH', 'SIZE_MISMATCH', 'NOT_FOUND', 'UNSUPPORTED', 'LIMIT']);
+
+function factsOf(open: OpenLayer, size: number): LazyFacts {
+  const { root, chunks, prefetch = [] } = open.index;
+  const files = new Set<object>();
+  let entries = 0;
+  let contentBytes = 0;
+  for (const { node } of walk(root)) {
+    if (!(node.type === 'directory' && node.implied)) entries += 1;
+    if (node.type !== 'file' || files.has(node)) continue;
+    files.add(node);
+    contentBytes += node.size;
+  }
+  const prefetchBytes = prefetch.reduce((sum, { offset, end }) => sum + (end - offset), 0);
+  return {
+    entries,
+    files: files.size,
+    chunks: chunks.length,
+    contentBytes,
+    indexBytes: open.indexBytes,
+    overheadPercent: size === 0 ? 0 : Math.round((open.indexBytes / size) * 10_000) / 100,
+    prefetchBytes,
+    firstReadBytes: open.indexBytes + prefetchBytes,
+    details: open.facts ?? {},
+  };
+}
+
+function totalsOf(layers: readonly InspectedLayer[]): InspectTotals {
+  const sum = (of: (lazy: LazyFacts) => number): number => layers.reduce((total, { lazy }) => total + (lazy ? of(lazy) : 0), 0);
+  return {
+    layers: layers.length,
+    lazyLayers: layers.filter(({ lazy }) => lazy !== null).length,
+    size: layers.reduce((total, { size }) => total + size, 0),
+    entries: sum(({ entries }) => entries),
+    files: sum(({ files }) => files),
+    chunks: sum(({ chunks }) => chunks),
+    indexBytes: sum(({ indexBytes }) => indexBytes),
+    firstReadBytes: layers.reduce((total, { lazy, size }) => total + (lazy ? lazy.firstReadBytes : size), 0),
+  };
+}
