@@ -26,7 +26,8 @@ export function convertSummary(report: ConvertReport): string {
     ])));
   }
   const { totals } = report;
-  const layers = report.platforms.reduce((sum, platform) => sum + platform.layers.length, 0);
-  lines.push(`${report.dryRun ? 'would convert' : 'converted'} ${count(layers, 'layer')} in ${formatSeconds(totals.seconds)}: ${formatSize(totals.sourceBytes)} -> ${formatSize(totals.targetBytes)}`);
+  // Platforms share layers, and the totals count each once.
+  const layers = new Set(report.platforms.flatMap((platform) => platform.layers.map(({ source, diffId }) => `${source.digest} ${diffId}`)));
+  lines.push(`${report.dryRun ? 'would convert' : 'converted'} ${count(layers.size, 'layer')} in ${formatSeconds(totals.seconds)}: ${formatSize(totals.sourceBytes)} -> ${formatSize(totals.targetBytes)}`);
   return lines.join('\n');
 }

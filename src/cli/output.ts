@@ -28,7 +28,8 @@ export class Output {
     this.#io = io;
     this.json = flags.json ?? false;
     this.quiet = flags.quiet ?? false;
-    this.progress = flags.progress !== false && !this.quiet && io.stderr.isTTY === true && io.env['TERM'] !== 'dumb';
+    // A terminal of no width, as some container runtimes allocate them, has no line to show it on.
+    this.progress = flags.progress !== false && !this.quiet && io.stderr.isTTY === true && io.stderr.columns !== 0 && io.env['TERM'] !== 'dumb';
     // The write callback reports failures; without a listener Node would end the process with a stack trace.
     for (const stream of [io.stdout, io.stderr]) if (stream.listenerCount('error') === 0) stream.on('error', () => {});
   }

@@ -1,11 +1,11 @@
 import type { Digest } from '../core/digest.ts';
-import { isAbort, LazypullError } from '../core/errors.ts';
 import type { Format, OpenLayer, Platform } from '../core/types.ts';
 import { walk } from '../layer/walk.ts';
 import type { ImageLayer } from './image-layer.ts';
 import { ImageSet } from './image-set.ts';
 import { mapLimited } from './limited.ts';
 import { spellPlace, type Place } from './place.ts';
+import { isFinding, ProblemList } from './verify-report.ts';
 
 export interface InspectOptions {
   /** Only this platform of an index; default: all. */
@@ -80,19 +80,20 @@ export interface InspectReport {
   readonly others: readonly { readonly digest: Digest; readonly mediaType: string; readonly size: number }[];
   /** Layers that several images share are counted once. */
   readonly totals: InspectTotals;
+  /** What is wrong with manifests and configs, one line each. */
+  readonly problems: readonly string[];
   /** Ranged reads that the answer took. */
   readonly read: { readonly requests: number; readonly bytes: number };
 }
 
 /** Layer indexes that are fetched side by side. */
 const PARALLEL_LAYERS = 4;
+const MAX_PROBLEMS = 100;
 
 /** Describes an image and how it would be read lazily; only indexes of layers are fetched. */
 export async function inspectImage(place: Place, formats: readonly Format<unknown>[], options: InspectOptions = {}): Promise<InspectReport> {
-  const refuse = (error: unknown): never => {
-    throw error;
-  };
-  const set = await ImageSet.read(place, formats, refuse, options);
+  const problems = new ProblemList(MAX_PROBLEMS);
+  const set = await ImageSet.read(place, formats, (error, image) => problems.addError(error, { image }), options);
   const seen = new Map<string, InspectedLayer>();
   const images: InspectedImage[] = [];
   for (const { descriptor, platform, manifest, layers } of set.images) {
@@ -120,6 +121,7 @@ export async function inspectImage(place: Place, formats: readonly Format<unknow
     images,
     others: set.others.map(({ digest, mediaType, size }) => ({ digest, mediaType, size })),
     totals: totalsOf([...new Map(images.flatMap(({ layers }) => layers).map((layer) => [layer.digest, layer])).values()]),
+    problems: problems.problems.map(({ message }) => message),
     read: set.stats(),
   };
 }
@@ -133,12 +135,10 @@ async function inspectLayer(layer: ImageLayer, signal: AbortSignal): Promise<Ins
     return { ...base, format: format.name, lazy: factsOf(await layer.open(signal), size), problem: null };
   } catch (error) {
     // A layer that lies about itself is a fact about the image; a network that fails is not.
-    if (!(error instanceof LazypullError) || isAbort(error) || !ABOUT_CONTENT.has(error.code)) throw error;
+    if (!isFinding(error)) throw error;
     return { ...base, format: format.name, lazy: null, problem: error.message };
   }
 }
-
-const ABOUT_CONTENT = new Set(['CORRUPT', 'DIGEST_MISMATCH', 'SIZE_MISMATCH', 'NOT_FOUND', 'UNSUPPORTED', 'LIMIT']);
 
 function factsOf(open: OpenLayer, size: number): LazyFacts {
   const { root, chunks, prefetch = [] } = open.index;

@@ -1,5 +1,5 @@
 import type { Digest } from '../core/digest.ts';
-import { isAbort, LazypullError, wrapError, type ErrorCode } from '../core/errors.ts';
+import { LazypullError, wrapError, type ErrorCode } from '../core/errors.ts';
 import type { Platform } from '../core/types.ts';
 
 /** One thing that is wrong. */
@@ -69,6 +69,11 @@ export interface VerifyReport {
 /** What a blob or tree can do wrong. Everything else (network, credentials, cancelling) ends the verification itself. */
 const FINDINGS = new Set<ErrorCode>(['CORRUPT', 'DIGEST_MISMATCH', 'SIZE_MISMATCH', 'NOT_FOUND', 'UNSUPPORTED', 'LIMIT', 'DIFFERENT']);
 
+/** Whether an error is about the content that was read, and not about reaching it. */
+export function isFinding(error: unknown): error is LazypullError {
+  return error instanceof LazypullError && FINDINGS.has(error.code);
+}
+
 /** Collects problems up to a limit and counts the rest. */
 export class ProblemList {
   readonly problems: VerifyProblem[] = [];
@@ -92,7 +97,7 @@ export class ProblemList {
   /** Notes an error as a problem if it is about the content; anything else is thrown. */
   addError(error: unknown, place: Pick<VerifyProblem, 'image' | 'layer' | 'path'> = {}): void {
     const known = wrapError(error, 'INTERNAL', 'verification failed');
-    if (isAbort(known) || !FINDINGS.has(known.code)) throw known;
+    if (!isFinding(known)) throw known;
     this.add({ code: known.code, message: known.message, ...placeOf(known), ...place });
   }
 }

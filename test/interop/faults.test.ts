@@ -31,10 +31,10 @@ async function scene(t: TestContext, sourceOptions: FaultRegistryOptions = {}, t
   return { source, target, from: `docker://${source.host}/tiny:app`, to: `docker://${target.host}/team/app:esgz`, temp };
 }
 
-const LOGIN = ['--username', 'user', '--password-stdin'];
+const LOGIN = ['--src-username', 'user', '--dst-username', 'user', '--password-stdin'];
 
 function convert({ from, to, temp }: Scene, ...flags: readonly string[]): Promise<Ran> {
-  return runLazypull(['convert', from, to, '--format', 'estargz', '--plain-http', ...flags], { env: { TMPDIR: temp }, input: Buffer.from('pass:word\n'), timeout: 60_000 });
+  return runLazypull(['convert', from, to, '--format', 'estargz', '--plain-http', ...flags], { env: { TMPDIR: temp }, input: Buffer.from('pass:word\npass:word\n'), timeout: 60_000 });
 }
 
 /** Nothing half-published, nothing left behind: no tag, no temporary file; uploads on their way are cancelled. */
@@ -166,7 +166,7 @@ test('Ctrl-C during a conversion: exit status 130, no tag, no temporary file, no
     assert.equal(ran.text, '');
     assert.deepEqual(await registry.tags('app'), []);
     assert.deepEqual(readdirSync(at.temp), []);
-    assert.deepEqual(registry.uploads('app'), []);
+    assert.deepEqual(registry.uploads('app'), [], registry.log());
   }
 });
 
@@ -175,6 +175,7 @@ test('Ctrl-C during a conversion into a layout leaves the layout as it was', asy
   const folder = join(scratch(t), 'out');
   await lazypull(['copy', at.from, `oci:${folder}:before`, '--plain-http']);
   const before = listing(folder);
+  at.source.log.length = 0;
   at.source.inject({ fault: { kind: 'drip', size: 400, delay: 20, pieces: 100_000 }, method: 'GET', path: BLOB });
   const ran = await runLazypull(['convert', at.from, `oci:${folder}:after`, '--plain-http'], {
     env: { TMPDIR: at.temp }, timeout: 60_000,

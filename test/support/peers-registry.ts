@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Agent, request } from 'undici';
 import { defer, must, scratch, serve, type Ran, type Scope } from './peers.ts';
@@ -66,7 +66,9 @@ export async function startRegistry(t: Scope, options: RegistryOptions = {}): Pr
     },
     uploads(repository) {
       try {
-        return readdirSync(join(storage, 'docker/registry/v2/repositories', repository, '_uploads'));
+        // A cancelled session leaves a folder with the state of its hash behind; one that is open has its start, too.
+        const sessions = join(storage, 'docker/registry/v2/repositories', repository, '_uploads');
+        return readdirSync(sessions).filter((session) => existsSync(join(sessions, session, 'startedat')));
       } catch {
         return [];
       }

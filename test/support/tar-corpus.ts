@@ -117,11 +117,13 @@ export const paxGlobal = (): Uint8Array =>
   archive(
     paxHeader([['comment', 'c0ffee'], ['uid', '7'], ['mtime', '12.5']], 'g'),
     entries(file('a', 'x')),
-    paxHeader([['uid', '8'], ['mtime', '']]),
+    paxHeader([['uid', '8']]),
     rawEntry({ name: 'b' }, 'y'),
     paxHeader([['uid', '9']], 'g'),
     rawEntry({ name: 'c' }, 'z'),
   );
+/** A value of no length takes the global one back; the header block counts again. */
+export const paxEmptyValues = (): Uint8Array => archive(paxHeader([['mtime', '12.5'], ['path', 'global']], 'g'), paxHeader([['mtime', ''], ['path', '']]), rawEntry({ name: 'a' }, 'x'), rawEntry({ name: 'b' }, 'y'));
 export const paxGlobalAtEnd = (): Uint8Array => archive(entries(file('a', 'x')), paxHeader([['gid', '9']], 'g'));
 export const paxBinaryCharset = (): Uint8Array => archive(paxHeader([['hdrcharset', 'BINARY'], ['path', NOT_UTF8], ['uname', '\udcff'], ['unknown.key', 'ignored\n1 x=']]), rawEntry({ name: 'short' }, 'x'));
 
@@ -205,7 +207,7 @@ const good = {
   simple, withDotSlash, absoluteNames, noEntries, noBytes, noEndBlocks, oneEndBlock, bytesAfterEnd, longNamesUstar, longNamesPax, longNamesGnu, gnuWithPrefix,
   nonAsciiNames, invalidUtf8Names, invalidUtf8LongNames, hardLinkBackward, hardLinkForward, hardLinkOutOfLayer, hardLinkWithSize, directoryWithSize,
   duplicateNames, missingParents, whiteouts, opaqueDirectory, xattrs, xattrsOfLibarchive, devices, emptyFiles, contiguousFile, fileTypeInMode, times, timesGnu,
-  base256Numbers, largeIds, signedChecksum, v7Archive, paxGlobal, paxGlobalAtEnd, paxBinaryCharset, gnuSparse, gnuSparseExtended, paxSparse00, paxSparse01, paxSparse10,
+  base256Numbers, largeIds, signedChecksum, v7Archive, paxGlobal, paxEmptyValues, paxGlobalAtEnd, paxBinaryCharset, gnuSparse, gnuSparseExtended, paxSparse00, paxSparse01, paxSparse10,
   sparseOnlyHole, dotDotWithin,
 };
 const corrupt = {

@@ -10,11 +10,14 @@ export interface ReadEntry {
   readonly body: Uint8Array;
 }
 
-/** Bytes cut into pieces of these sizes, over and over. Every piece's memory is overwritten once the next is asked for: lent means lent. */
+/**
+ * Bytes cut into pieces of these sizes, over and over. Every piece's memory is overwritten once the next is asked for: lent
+ * means lent. Pieces are Buffers, as from files and sockets, whose `slice` is no copy.
+ */
 export async function* inPieces(bytes: Uint8Array, sizes: readonly number[]): ByteStream {
   let at = 0;
   for (let i = 0; at < bytes.length; i += 1) {
-    const piece = bytes.slice(at, at + Math.max(0, sizes[i % sizes.length] as number));
+    const piece = Buffer.from(bytes.subarray(at, at + Math.max(0, sizes[i % sizes.length] as number)));
     at += piece.length;
     yield piece;
     piece.fill(0xaa);
@@ -38,7 +41,7 @@ export async function readTar(input: Uint8Array | ByteStream, options: TarReader
 
 export async function gather(stream: ByteStream): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  for await (const bytes of stream) parts.push(bytes.slice());
+  for await (const bytes of stream) parts.push(new Uint8Array(bytes));
   return concat(parts);
 }
 

@@ -139,7 +139,9 @@ describe('TarReader: attributes', () => {
   });
   it('applies global headers to all that follow, until a record takes it back', async () => {
     const { entries: all } = await readTar(corpus.paxGlobal());
-    assert.deepEqual(all.map(({ entry }) => [entry.path, entry.uid, entry.mtime.seconds, entry.mtime.nanoseconds]), [['a', 7, 12, 5e8], ['b', 8, 1_700_000_000, 0], ['c', 9, 12, 5e8]]);
+    assert.deepEqual(all.map(({ entry }) => [entry.path, entry.uid, entry.mtime.seconds, entry.mtime.nanoseconds]), [['a', 7, 12, 5e8], ['b', 8, 12, 5e8], ['c', 9, 12, 5e8]]);
+    const empty = await readTar(corpus.paxEmptyValues());
+    assert.deepEqual(empty.entries.map(({ entry }) => [entry.path, entry.mtime.seconds]), [['a', 1_700_000_000], ['global', 12]]);
   });
   it('does not read a payload behind links and directories, whatever their size says', async () => {
     assert.deepEqual(await names(corpus.hardLinkWithSize()), ['a', 'b', 'c']);

@@ -35,6 +35,7 @@ const EXCEPTIONS: Readonly<Record<string, string>> = {
   xattrsOfLibarchive: 'it knows SCHILY.xattr only',
   devices: 'it does not know SCHILY.devmajor and devminor',
   timesGnu: 'it takes the atime and ctime of a GNU header for a name prefix',
+  paxEmptyValues: 'it takes no value for the value zero, or the empty string',
   paxGlobalAtEnd: 'it wants an entry behind a global header',
 };
 

@@ -43,7 +43,7 @@ function recordsOf(header: Uint8Array): string[] {
 async function written(entries: Iterable<TarInput>): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   await writeTar(entries, async (bytes) => {
-    parts.push(bytes.slice());
+    parts.push(new Uint8Array(bytes));
   });
   return concat(parts);
 }

@@ -21,7 +21,7 @@ export const addConvert: AddCommand = (program, app) => {
     .argument('<target>', 'where to write the converted image')
     .addOption(new Option('--format <name>', 'the format to write').choices(names).default(names[0]))
     .option('--dry-run', 'convert, but store nothing: shows what would come out')
-    .option('--max-layer-size <size>', 'refuse layers that unpack to more than this (10G, 500M)', sizeArgument(1));
+    .option('--max-layer-size <size>', 'refuse layers that unpack to more than this (10G, 500M; default 64G)', sizeArgument(1));
   addPlatformsOption(command);
   addJobsOption(command, 'threads to use (default: all cores)');
   addFormatOptions(command, app.formats);

@@ -1,12 +1,14 @@
 import type { Command } from 'commander';
 import { loadFormats, outputOf, type AddCommand } from '../app.ts';
 import { EXIT } from '../exit-codes.ts';
-import { addPlatformOption } from '../flags.ts';
+import { addJobsOption, addPlatformOption, sizeArgument } from '../flags.ts';
 import { addRegistryOptions, type RegistryFlags } from '../registry-flags.ts';
 
 interface Flags extends RegistryFlags {
   readonly against?: string;
   readonly platform?: string;
+  readonly jobs?: number;
+  readonly maxLayerSize?: number;
 }
 
 export const addVerify: AddCommand = (program, app) => {
@@ -14,7 +16,9 @@ export const addVerify: AddCommand = (program, app) => {
     .command('verify')
     .description('Check every byte of an image, or compare it with its original')
     .argument('<image>', 'the image')
-    .option('--against <image>', 'also hold its file tree against that of another image, byte for byte');
+    .option('--against <image>', 'also hold its file tree against that of another image, byte for byte')
+    .option('--max-layer-size <size>', 'refuse layers that unpack to more than this (default 64G)', sizeArgument(1));
+  addJobsOption(command, 'layers side by side (default 2)');
   addPlatformOption(command, 'all');
   addRegistryOptions(command);
   command.addHelpText('after', `
@@ -41,6 +45,8 @@ Example:
         signal: app.io.signal,
         ...(against ? { against } : {}),
         ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}),
+        ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
+        ...(flags.maxLayerSize === undefined ? {} : { maxLayerSize: flags.maxLayerSize }),
         progress(event) {
           if (event.type === 'total') meter.total(event.blobs, event.bytes);
           else if (event.type === 'bytes') meter.advance(event.bytes);

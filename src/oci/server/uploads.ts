@@ -27,6 +27,7 @@ export class Uploads {
   readonly #sessions = new Map<string, Session>();
   readonly #idle: number;
   readonly #timer: NodeJS.Timeout;
+  #opening = 0;
 
   /** `idle`: ms after which a session that nobody uses is dropped. */
   constructor(layout: LayoutStore, idle: number) {
@@ -46,8 +47,14 @@ export class Uploads {
     const whole = digest !== null && (hasBody(exchange) || digest === EMPTY);
     if (digest !== null) checkDigest(digest);
     const session = await this.#open(repository);
-    if (whole) return this.#finish(exchange, session, digest as Digest);
-    sendEmpty(exchange, 202, progress(session));
+    if (!whole) return sendEmpty(exchange, 202, progress(session));
+    try {
+      await this.#finish(exchange, session, digest as Digest);
+    } catch (error) {
+      // Nobody knows this session's name, so nobody will go on with it.
+      await this.#drop(session);
+      throw error;
+    }
   }
 
   /** PATCH: a chunk, whose `Content-Range` must continue where the last one ended, or a stream of unknown length. */
@@ -81,11 +88,17 @@ export class Uploads {
   }
 
   async #open(repository: string): Promise<Session> {
-    if (this.#sessions.size >= SESSIONS) throw new ApiError(429, 'TOOMANYREQUESTS', 'too many uploads are open', { headers: { 'Retry-After': '10' } });
-    await this.#layout.index.create();
-    const session: Session = { id: randomUUID(), repository, temp: await this.#layout.blobs.create(), used: Date.now(), turn: Promise.resolve(), waiting: 0 };
-    this.#sessions.set(session.id, session);
-    return session;
+    if (this.#sessions.size + this.#opening >= SESSIONS) throw new ApiError(429, 'TOOMANYREQUESTS', 'too many uploads are open', { headers: { 'Retry-After': '10' } });
+    this.#opening += 1;
+    try {
+      await this.#layout.index.create();
+      const temp = await this.#layout.blobs.create();
+      const session: Session = { id: randomUUID(), repository, temp, used: Date.now(), turn: Promise.resolve(), waiting: 0 };
+      this.#sessions.set(session.id, session);
+      return session;
+    } finally {
+      this.#opening -= 1;
+    }
   }
 
   async #use(repository: string, id: string, work: (session: Session) => Promise<void>): Promise<void> {

@@ -1,0 +1,22 @@
+import { runScope } from './scope.ts';
+
+const USAGE = `usage: npm run bench -- SCENARIO ARGS
+
+  convert LAYOUT TAG [RUNS]    lazypull convert against ctr-remote image convert --estargz (root, containerd, stargz-snapshotter, time)
+  kernels LAYOUT TAG           inflate and deflate against node:zlib, gzip and pigz over one layer
+
+LAYOUT is an OCI image layout. Prints one JSON object.`;
+
+const [scenario, layout, tag, count] = process.argv.slice(2);
+if (!scenario || !layout || !tag) {
+  process.stderr.write(`${USAGE}\n`);
+  process.exitCode = 2;
+} else if (scenario === 'convert') {
+  const { benchConvert } = await import('./convert.ts');
+  process.stdout.write(`${JSON.stringify(await runScope((t) => benchConvert(t, layout, tag, Number(count ?? 3))), null, 2)}\n`);
+} else if (scenario === 'kernels') {
+  await import('./kernels.ts');
+} else {
+  process.stderr.write(`${USAGE}\n`);
+  process.exitCode = 2;
+}
