@@ -4,6 +4,7 @@ import { builtinFormats } from './builtin.ts';
 
 export type { FormatEntry, FormatOption } from '../src/core/format-entry.ts';
 export { builtinFormats };
+export { estargz, type EstargzOptions } from './estargz/index.ts';
 
 /** The formats of a list, ready for use: `openImage(place, await loadFormats())` reads whatever lazypull can read. */
 export function loadFormats(entries: readonly FormatEntry[] = builtinFormats): Promise<readonly Format[]> {

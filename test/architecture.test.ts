@@ -23,8 +23,8 @@ const FLOORS: readonly (readonly [RegExp, number])[] = [
 interface Import {
   readonly from: string;
   readonly to: string;
-  /** Not `import()`, not a type: loaded as soon as the importing file is. */
-  readonly eager: boolean;
+  /** `eager` is loaded as soon as the importing file is; `thread` is the script of a worker. */
+  readonly kind: 'eager' | 'lazy' | 'type' | 'thread';
 }
 
 const files = ['bin', 'src', 'formats'].flatMap((folder) =>
@@ -45,10 +45,10 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as
 function importsOf(file: string): Import[] {
   const text = sources.get(file) as string;
   const found: Import[] = [];
-  const add = (to: string, eager: boolean): void => void found.push({ from: file, to: to.startsWith('.') ? normalize(join(dirname(file), to)) : to, eager });
-  for (const match of text.matchAll(/^(?:import|export)\s(type\s)?(?:[^'";]*?\sfrom\s)?'([^']+)'/gm)) add(match[2] as string, match[1] === undefined);
-  for (const match of text.matchAll(/\bimport\('([^']+)'\)/g)) add(match[1] as string, false);
-  for (const match of text.matchAll(/new URL\('(\.[^']+)', import\.meta\.url\)/g)) add((match[1] as string).replace(/\.js$/, '.ts'), false);
+  const add = (to: string, kind: Import['kind']): void => void found.push({ from: file, to: to.startsWith('.') ? normalize(join(dirname(file), to)) : to, kind });
+  for (const match of text.matchAll(/^(?:import|export)\s(type\s)?(?:[^'";]*?\sfrom\s)?'([^']+)'/gm)) add(match[2] as string, match[1] === undefined ? 'eager' : 'type');
+  for (const match of text.matchAll(/\bimport\('([^']+)'\)/g)) add(match[1] as string, 'lazy');
+  for (const match of text.matchAll(/new URL\('(\.[^']+)', import\.meta\.url\)/g)) add((match[1] as string).replace(/\.js$/, '.ts'), 'thread');
   return found;
 }
 
@@ -72,7 +72,7 @@ function packageOf(name: string): string {
 /** Files reached from `start` by imports that are loaded at once. */
 function eagerClosure(start: string): Set<string> {
   const seen = new Set([start]);
-  for (const file of seen) for (const item of imports) if (item.from === file && item.eager) seen.add(item.to);
+  for (const file of seen) for (const item of imports) if (item.from === file && item.kind === 'eager') seen.add(item.to);
   return seen;
 }
 
@@ -106,7 +106,8 @@ describe('architecture', () => {
       if (state.get(file) === 'done') return;
       if (state.get(file) === 'open') return void circles.push([...way.slice(way.indexOf(file)), file].join(' -> '));
       state.set(file, 'open');
-      for (const { from, to } of imports) if (from === file && sources.has(to)) visit(to, [...way, file]);
+      // A worker's script starts anew in its own thread, so pointing at it closes no circle.
+      for (const { from, to, kind } of imports) if (from === file && kind !== 'thread' && sources.has(to)) visit(to, [...way, file]);
       state.set(file, 'done');
     };
     for (const file of files) visit(file, []);

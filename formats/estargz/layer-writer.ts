@@ -12,7 +12,7 @@ import { TocWriter, type FinishedToc } from './toc-writer.ts';
 
 /** Headers of entries without payload gather in the member before them; past this size they open a member of their own. */
 const MAX_HEADERS = 1 << 18;
-/** Bytes behind the last entry go into members of about this size. */
+/** Bytes behind the last entry go into the last member, and from this many on into members of their own. */
 const TRAILER_PIECE = 1 << 20;
 const EMPTY_DIGEST = digestOf();
 const EPOCH = { seconds: 0, nanoseconds: 0 };
@@ -97,12 +97,21 @@ export class LayerWriter {
     this.#apart = true;
   }
 
-  /** Passes over what stands behind the last entry; a writer that keeps the tar copies it. */
+  /** Passes over what stands behind the last entry; a writer that keeps the tar copies it, in members of a fixed size. */
   async trailer(bytes: ByteStream): Promise<void> {
+    let left = TRAILER_PIECE;
     for await (const part of bytes) {
       if (!this.#options.keepDiffId) continue;
-      if (this.#members.memberSize + part.length > TRAILER_PIECE) await this.#members.startMember(part.length);
-      await this.#members.append(part);
+      for (let at = 0; at < part.length; ) {
+        if (left === 0) {
+          left = TRAILER_PIECE;
+          await this.#members.startMember(left);
+        }
+        const piece = part.subarray(at, at + left);
+        await this.#members.append(piece);
+        at += piece.length;
+        left -= piece.length;
+      }
     }
   }
 

@@ -47,6 +47,7 @@ export class Meter {
   /** `converting 1/3 layers  12.4 MB of 60.0 MB  31.0 MB/s  1.5 s left`. */
   text(): string {
     const { done, total } = this.#bytes;
+    if (this.#items.total === 0) return this.#verb;
     const parts = [`${this.#verb} ${this.#items.done}/${count(this.#items.total, this.#noun)}`];
     parts.push(total > 0 ? `${formatSize(Math.min(done, total))} of ${formatSize(total)}` : formatSize(done));
     const rate = this.rate();

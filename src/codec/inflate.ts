@@ -50,8 +50,8 @@ export function matchesIn(bytes: Uint8Array): Matches | undefined {
   return { pairs: pairs.subarray(firstPair(pairs, start), firstPair(pairs, start + bytes.length)), start };
 }
 
-/** Index of the first pair whose position is not below `position`. */
-function firstPair(pairs: Uint32Array, position: number): number {
+/** Index in `pairs` of the first pair whose position is not below `position`. */
+export function firstPair(pairs: Uint32Array, position: number): number {
   let low = 0;
   let high = pairs.length / 2;
   while (low < high) {

@@ -3,8 +3,8 @@ import { corrupt, LazypullError } from '../core/errors.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
 import { describe, encodeDocument, parseIndex } from '../oci/documents.ts';
 import { isIndexType, isManifestType } from '../oci/media-types.ts';
-import { ATTESTATION_SUBJECT, formatPlatform, isAttestation, selectPlatform } from '../oci/platform.ts';
-import { fetchDocument, MAX_INDEX_DEPTH, selectImage, withPlatform } from './select.ts';
+import { ATTESTATION_SUBJECT, isAttestation, selectPlatform } from '../oci/platform.ts';
+import { fetchDocument, MAX_INDEX_DEPTH, noImageFor, selectImage, withPlatform } from './select.ts';
 
 export interface Narrowed {
   readonly root: Descriptor;
@@ -13,7 +13,7 @@ export interface Narrowed {
   readonly warnings: readonly string[];
 }
 
-/** An index with the entries of the nested ones flattened into a list to choose from. */
+/** An index, and for entries that are indexes what is in them. */
 interface Level {
   readonly descriptor: Descriptor;
   readonly document: Record<string, unknown>;
@@ -35,10 +35,7 @@ export async function narrowRoot(store: ImageStore, root: Descriptor, platforms:
   const chosen = new Set<Digest>();
   for (const platform of platforms) {
     const found = selectPlatform(images, platform);
-    if (!found) {
-      const has = images.flatMap((image) => (image.platform ? [formatPlatform(image.platform)] : []));
-      throw new LazypullError('NOT_FOUND', `${store.location} ${root.digest} has no image for ${formatPlatform(platform)}; it has ${[...new Set(has)].join(', ') || 'none'}`);
-    }
+    if (!found) throw noImageFor(platform, `${store.location} ${root.digest}`, images);
     chosen.add(found.digest);
   }
   const written = new Map<Digest, Uint8Array>();
@@ -65,7 +62,7 @@ function isLevel(entry: Descriptor | Level): entry is Level {
 }
 
 function candidates(level: Level): Descriptor[] {
-  return level.entries.flatMap((entry) => (isLevel(entry) ? candidates(entry) : isManifestType(entry.mediaType) ? [entry] : []));
+  return level.entries.flatMap((entry) => (isLevel(entry) ? candidates(entry) : isManifestType(entry.mediaType) && !isAttestation(entry) ? [entry] : []));
 }
 
 /** The descriptor of what is left of an index; undefined when that is nothing. */

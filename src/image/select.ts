@@ -40,8 +40,13 @@ export async function selectImage(store: ImageStore, root: Descriptor, platform?
     const is = only.platform ? formatPlatform(only.platform) : 'a platform it does not name';
     return { descriptor: only, warnings: [`the only image of ${root.digest} is for ${is}, not for ${formatPlatform(wanted)}`] };
   }
-  const has = images.flatMap((image) => (image.platform ? [formatPlatform(image.platform)] : []));
-  throw new LazypullError('NOT_FOUND', `${store.location} ${root.digest} has no image for ${formatPlatform(wanted)}; it has ${[...new Set(has)].join(', ') || 'none that names a platform'}`);
+  throw noImageFor(wanted, `${store.location} ${root.digest}`, images);
+}
+
+/** NOT_FOUND, with the platforms that there are. */
+export function noImageFor(wanted: Platform, where: string, images: readonly Descriptor[]): LazypullError {
+  const has = new Set(images.flatMap(({ platform }) => (platform ? [formatPlatform(platform)] : [])));
+  return new LazypullError('NOT_FOUND', `${where} has no image for ${formatPlatform(wanted)}; it has ${[...has].join(', ') || 'none that names a platform'}`);
 }
 
 /** All image manifests below an index, those of nested indexes too, each with the platform its entry or config tells. */

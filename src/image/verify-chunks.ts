@@ -187,7 +187,8 @@ function unitsOf(chunks: readonly Chunk[]): Unit[] {
 function usesOf(layer: OpenLayer): Map<Chunk, Use> {
   const uses = new Map<Chunk, Use>();
   for (const { path, node } of walk(layer.index.root)) {
-    if (node.type === 'file') for (const { chunk, fileOffset } of node.extents) uses.set(chunk, { path, fileOffset });
+    if (node.type !== 'file') continue;
+    for (const { chunk, fileOffset } of node.extents) if (!uses.has(chunk)) uses.set(chunk, { path, fileOffset });
   }
   return uses;
 }

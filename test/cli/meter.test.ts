@@ -34,7 +34,11 @@ describe('meter', () => {
     assert.equal(meter.text(), 'copying 1/1 blob  1.0 kB of 1.0 kB  1.5 kB/s');
   });
 
-  it('does without a total', () => {
+  it('says only what it does before the work is known', () => {
+    assert.equal(new Meter('copying', 'blob', () => 0).text(), 'copying');
+  });
+
+  it('does without a total of bytes', () => {
     const meter = new Meter('verifying', 'layer', () => 0);
     meter.total(2, 0);
     meter.advance(5);

@@ -79,8 +79,7 @@ describe('registry store', () => {
     await withRegistry({ mount: 'refused' }, async (registry) => {
       const from = client(registry.host, 'from').store;
       const to = client(registry.host, 'to').store;
-      const descriptor = await pushBytes(from, noise(50_000));
-      registry.log.length = 0;
+      const descriptor = blobOf(noise(50_000));
       assert.equal(await to.mount(descriptor, from), false);
       await to.push(descriptor, () => streamOf(noise(50_000)));
       assert.equal(registry.requests('POST').length, 1);

@@ -86,6 +86,8 @@ async function passBack(request: IncomingMessage, response: ServerResponse, answ
   if (kind === 'manifests' && status === 200) head['content-type'] = `${type}${faults.typeSuffix}`;
   if (kind === 'blobs' && faults.ranges === 'ignored') delete head['accept-ranges'];
   if (status === 206) head['content-range'] = wrongRange(String(head['content-range']), faults.ranges);
+  // The Location of a blob that is there now is its path.
+  if (kind === 'uploads' && status === 201) pushedPaths(context).add(String(head['location']));
   if (kind === 'uploads' && typeof head['location'] === 'string') changeLocation(head, faults, context.origin());
   if (faults.minChunk !== undefined && kind === 'uploads' && request.method === 'POST') head['oci-chunk-min-length'] = faults.minChunk;
 
@@ -127,24 +129,31 @@ function refusedBySwitch(request: IncomingMessage, response: ServerResponse, url
     return true;
   }
   const tag = /\/manifests\/([^/:]+)$/.exec(url.pathname);
-  if (tag && method === 'PUT' && faults.immutableTags && pushedTags(context).has(url.pathname)) {
+  if (tag && method === 'PUT' && faults.immutableTags && pushedPaths(context).has(url.pathname)) {
     refuse(response, 409, 'TAG_INVALID');
     return true;
   }
-  if (tag && method === 'PUT') response.once('finish', () => response.statusCode === 201 && pushedTags(context).add(url.pathname));
+  if (tag && method === 'PUT') response.once('finish', () => response.statusCode === 201 && pushedPaths(context).add(url.pathname));
+  if (kind === 'blobs' && faults.isolated && link && url.pathname !== '/v2/' && !pushedPaths(context).has(url.pathname)) {
+    refuse(response, 404, 'BLOB_UNKNOWN');
+    return true;
+  }
   if (kind === 'blobs' && isRead && faults.redirectBlobs && link && url.pathname !== '/v2/') {
     response.writeHead(faults.redirectStatus, { Location: link(url.pathname), 'Content-Length': 0 }).end();
     return true;
   }
-  return kind === 'uploads' && refusedUpload(request, response, url, faults);
+  return kind === 'uploads' && refusedUpload(request, response, url, context);
 }
 
-function refusedUpload(request: IncomingMessage, response: ServerResponse, url: URL, faults: Faults): boolean {
+function refusedUpload(request: IncomingMessage, response: ServerResponse, url: URL, context: ProxyContext): boolean {
+  const { faults } = context;
   if (url.searchParams.has('mount') && faults.mount === 'forbidden') {
     refuse(response, 403, 'DENIED');
     return true;
   }
-  if (faults.mount === 'refused') for (const name of ['mount', 'from']) url.searchParams.delete(name);
+  const mounted = `/v2/${url.searchParams.get('from') ?? ''}/blobs/${url.searchParams.get('mount') ?? ''}`;
+  const isStrange = faults.isolated && url.searchParams.has('mount') && !pushedPaths(context).has(mounted);
+  if (faults.mount === 'refused' || isStrange) for (const name of ['mount', 'from']) url.searchParams.delete(name);
   const id = /\/uploads\/([^/]+)$/.exec(url.pathname)?.[1];
   if (id === undefined) return false;
   const session = sessions.get(id) ?? { state: '', uses: 0, short: false };
@@ -193,12 +202,13 @@ async function withWrongTypes(answer: IncomingMessage): Promise<Buffer> {
   return Buffer.from(JSON.stringify({ ...index, manifests }));
 }
 
-const pushed = new WeakMap<ProxyContext['faults'], Set<string>>();
+const pushed = new WeakMap<Faults, Set<string>>();
 
-function pushedTags({ faults }: ProxyContext): Set<string> {
-  const tags = pushed.get(faults) ?? new Set<string>();
-  pushed.set(faults, tags);
-  return tags;
+/** Paths of tags and blobs that came in through the registry of these switches. */
+function pushedPaths({ faults }: ProxyContext): Set<string> {
+  const paths = pushed.get(faults) ?? new Set<string>();
+  pushed.set(faults, paths);
+  return paths;
 }
 
 async function* counted(request: IncomingMessage, entry: LogEntry, cutAfter: number | undefined, cut: () => void): AsyncGenerator<Uint8Array> {

@@ -44,6 +44,8 @@ export interface Faults {
   /** `ignored`: 200 and the whole. `wrong`: Content-Range names other bytes. `wrong-total`: it names another size. */
   ranges: 'on' | 'ignored' | 'wrong' | 'wrong-total';
   mount: 'on' | 'refused' | 'forbidden';
+  /** A blob is there only for the repository that it was pushed to or mounted into while this registry ran. */
+  isolated: boolean;
   /** `unchecked`: Content-Range of chunks is ignored, as by docker-registry 2.8.2. */
   patch: 'checked' | 'unchecked';
   /** Smallest chunk but the last, bytes (OCI-Chunk-Min-Length). */
@@ -207,6 +209,7 @@ function healthy(): Faults {
     redirectUses: undefined,
     ranges: 'on',
     mount: 'on',
+    isolated: false,
     patch: 'checked',
     minChunk: undefined,
     sessionUses: undefined,

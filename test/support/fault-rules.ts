@@ -92,7 +92,7 @@ async function* apply(fault: Fault, body: AsyncIterable<Uint8Array>, length: num
         // What has been written is on its way before the connection goes.
         await sleep(20);
         cut();
-        return;
+        throw new Error('reset by a fault');
       }
       return;
     case 'stall':

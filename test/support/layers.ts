@@ -2,6 +2,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { MemorySource } from '../../src/core/source.ts';
 import { collect } from '../../src/core/stream.ts';
 import type { ByteSource, ByteStream, ConvertedLayer, Descriptor, Format, LayerInput, StoredLayer } from '../../src/core/types.ts';
+import { gunzip } from '../../src/codec/gzip.ts';
 import { ThreadPool } from '../../src/codec/pool.ts';
 import { openMemory, type MemoryStore } from '../../src/oci/memory.ts';
 
@@ -14,6 +15,12 @@ export function tarInput(tar: Uint8Array, pieceSize = 65_536): LayerInput {
     for (let at = 0; at < tar.length; at += pieceSize) yield tar.slice(at, at + pieceSize);
   };
   return { descriptor: { mediaType: LAYER_TAR, digest, size: tar.length }, diffId: digest, packed: stream, tar: stream };
+}
+
+/** The same from gzip, as most layers are stored: the tar then comes straight from the inflater. */
+export function gzipInput(packed: Uint8Array, tar: Uint8Array, pieceSize = 65_536): LayerInput {
+  const stream = tarInput(packed, pieceSize).tar;
+  return { descriptor: { mediaType: `${LAYER_TAR}+gzip`, digest: digestOf(packed), size: packed.length }, diffId: digestOf(tar), packed: stream, tar: () => gunzip(stream()) };
 }
 
 export interface Converted {

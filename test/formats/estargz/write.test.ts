@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { digestOf } from '../../../src/core/digest.ts';
 import { LazypullError, type ErrorCode } from '../../../src/core/errors.ts';
 import type { LayerIndex, RegularNode } from '../../../src/core/types.ts';
 import { estargz, type EstargzOptions } from '../../../formats/estargz/index.ts';
 import { ANNOTATION, decodeFooter, decodeToc, type TocEntry } from '../../../formats/estargz/layout.ts';
-import { convertTar, stored, tarInput } from '../../support/layers.ts';
+import { convertTar, gzipInput, stored, tarInput } from '../../support/layers.ts';
 import { root } from '../../support/root.ts';
 import * as corpus from '../../support/tar-corpus.ts';
 import { archive, entries } from '../../support/tar-blocks.ts';
@@ -32,6 +32,13 @@ const noise = (size: number, seed = 1): Uint8Array => {
     bytes[i] = state >>> 24;
   }
   return bytes;
+};
+
+/** Words in no order: matches of all lengths and distances. */
+const text = (size: number): Uint8Array => {
+  const words = ['lazy', ' pull', 'layers\n', 'chunk by chunk ', 'the', '\0\0\0\0\0\0', 'members', ' of '];
+  const order = noise(size / 2, 3);
+  return Buffer.from(Array.from(order, (n) => words[n & 7] as string).join('')).subarray(0, size);
 };
 
 const minimalTar = (): Uint8Array => archive(entries({ path: 'hi.txt', type: 'file', mode: 0o644, uid: 0, gid: 0, mtime: { seconds: 1_700_000_000, nanoseconds: 0 }, body: 'hi\n' }));
@@ -71,13 +78,21 @@ test('the blob inflates to the tar that diffID and size promise, at every level'
 
 test('output does not depend on threads or on how the input arrives', async () => {
   const files = Array.from({ length: 300 }, (_, i) => corpus.file(`dir/file-${i}`, noise((i * 977) % 40_000, i)));
-  const tar = archive(entries(corpus.directory('dir/'), ...files, corpus.file('big', noise(5_000_000)), ...Array.from({ length: 2000 }, (_, i) => corpus.symlink(`l${i}`, 'big'))));
-  const digests = new Set<string>();
-  for (const [jobs, piece] of [[1, 1 << 20], [3, 1000], [2, 77_777]] as const) {
-    const { layer } = await convertTar(estargz, tarInput(tar, piece), { chunkSize: 1 << 20 }, jobs);
-    digests.add(layer.descriptor.digest);
+  const tar = archive(entries(corpus.directory('dir/'), ...files, corpus.file('big', text(5_000_000)), ...Array.from({ length: 2000 }, (_, i) => corpus.symlink(`l${i}`, 'big'))), new Uint8Array(2_500_000));
+  const packed = gzipSync(tar);
+  for (const options of [{ chunkSize: 1 << 20 }, { keepDiffId: true }]) {
+    for (const [what, input] of [
+      ['plain', (piece: number) => tarInput(tar, piece)],
+      ['gzip', (piece: number) => gzipInput(packed, tar, piece)],
+    ] as const) {
+      const digests = new Set<string>();
+      for (const [jobs, piece] of [[1, 1 << 20], [3, 1000], [2, 77_777]] as const) {
+        const { layer } = await convertTar(estargz, input(piece), options, jobs);
+        digests.add(layer.descriptor.digest);
+      }
+      assert.equal(digests.size, 1, what);
+    }
   }
-  assert.equal(digests.size, 1);
 });
 
 test('chunks: sizes, offsets and digests by the letter of §6.1', async () => {

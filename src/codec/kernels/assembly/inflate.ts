@@ -145,6 +145,8 @@ function consumedTooMuch(): bool {
 }
 
 function blockHeader(): i32 {
+  // Who has all the output that was wanted does not look further: what follows may be missing.
+  if (outputAt >= outputLimit) return OUTPUT_FULL;
   if (logLimit != 0 && logged == logLimit) return LOG_FULL;
   if (!inputIsLast && inputEnd - inputAt < HEADER_ROOM) return NEED_INPUT;
   if (inputAt >= inputEnd && bitCount < 3) return TRUNCATED;
