@@ -1,7 +1,5 @@
-import { roundUp } from '../../src/core/bytes.ts';
 import { Digester, type Digest } from '../../src/core/digest.ts';
 import type { ConvertContext, Lease, Sink } from '../../src/core/types.ts';
-import { firstPair, matchesIn } from '../../src/codec/inflate.ts';
 import { gzipMembers, type CompressedMembers, type MemberPlan } from '../../src/codec/gzip-members.ts';
 
 /** A payload range whose digest is wanted, and where it ended up. Filled in when its member is written. */
@@ -42,8 +40,6 @@ export class MemberWriter {
   #lease: Lease | undefined;
   #used = 0;
   #members: Member[] = [];
-  /** Pairs known of the bytes in the lease; they are kept in its second half. */
-  #known = 0;
   #queue: Batch[] = [];
   #draining: Promise<void> | undefined;
   #failure: { error: unknown } | undefined;
@@ -79,7 +75,7 @@ export class MemberWriter {
   async startMember(expect: number): Promise<void> {
     if (this.memberSize === 0 && this.#members.length > 0) this.#members.pop();
     if (this.#used > 0 && this.#used + expect > BATCH) this.#submit();
-    if (this.#lease && this.#used + expect > room(this.#lease)) this.#submit();
+    if (this.#lease && this.#used + expect > this.#lease.memory.byteLength) this.#submit();
     this.#members.push({ length: 0, placed: [] });
     await this.#reserve(expect);
   }
@@ -92,34 +88,14 @@ export class MemberWriter {
     return placed;
   }
 
-  /**
-   * Adds bytes to the open member. For bytes that come straight from an inflater, what their old compressor found is kept for
-   * the new one; that depends on the input alone as long as the caller's pieces do not: payload yes, headers no.
-   */
+  /** Adds bytes to the open member. */
   async append(bytes: Uint8Array): Promise<void> {
     if (this.#failure) throw this.#failure.error;
     const member = this.#members.at(-1) ?? this.#open();
-    if (!this.#lease || this.#used + bytes.length > room(this.#lease)) await this.#reserve(bytes.length);
-    const { memory } = this.#lease as Lease;
-    new Uint8Array(memory).set(bytes, this.#used);
-    this.#keepMatches(bytes, memory);
+    if (!this.#lease || this.#used + bytes.length > this.#lease.memory.byteLength) await this.#reserve(bytes.length);
+    new Uint8Array((this.#lease as Lease).memory).set(bytes, this.#used);
     this.#used += bytes.length;
     member.length += bytes.length;
-  }
-
-  #keepMatches(bytes: Uint8Array, memory: SharedArrayBuffer): void {
-    const matches = matchesIn(bytes);
-    if (!matches) return;
-    const kept = new Uint32Array(memory, memory.byteLength / 2);
-    const { pairs, start } = matches;
-    const base = this.#used - start;
-    let to = 2 * this.#known;
-    // What finds no room is searched for again: the room depends on nothing but the bytes in the lease.
-    for (let i = 0; i < pairs.length && to < kept.length; i += 2) {
-      kept[to++] = (pairs[i] as number) + base;
-      kept[to++] = pairs[i + 1] as number;
-    }
-    this.#known = to / 2;
   }
 
   /** Writes out everything; afterwards `diffId` may be asked for. */
@@ -156,22 +132,19 @@ export class MemberWriter {
   /** Sees to it that `bytes` more fit behind what the open batch holds. */
   async #reserve(bytes: number): Promise<void> {
     const lease = this.#lease;
-    if (lease && this.#used + bytes <= room(lease)) return;
+    if (lease && this.#used + bytes <= lease.memory.byteLength) return;
     if (!lease) {
-      this.#lease = await this.#context.workers.lease(leaseFor(bytes), this.#context.signal);
+      this.#lease = await this.#context.workers.lease(bytes, this.#context.signal);
       return;
     }
     // The open member outgrows its memory: what came before it goes off on its own, and it moves to larger memory.
     const open = this.#members.pop() as Member;
     const kept = new Uint8Array(lease.memory, this.#used - open.length, open.length).slice();
     this.#used -= open.length;
-    const known = new Uint32Array(lease.memory, lease.memory.byteLength / 2, 2 * this.#known);
-    this.#known = firstPair(known, this.#used) / 2;
     if (this.#used > 0) this.#submit();
     else lease.release();
     this.#lease = undefined;
-    this.#known = 0;
-    this.#lease = await this.#context.workers.lease(leaseFor(Math.max(kept.length + bytes, 2 * kept.length)), this.#context.signal);
+    this.#lease = await this.#context.workers.lease(Math.max(kept.length + bytes, 2 * kept.length), this.#context.signal);
     new Uint8Array(this.#lease.memory).set(kept);
     this.#used = kept.length;
     this.#members = [open];
@@ -184,15 +157,13 @@ export class MemberWriter {
     this.#lease = undefined;
     if (!lease) return;
     const used = this.#used;
-    const known = { at: lease.memory.byteLength / 2, count: this.#known };
     this.#used = 0;
-    this.#known = 0;
     if (members.length === 0) {
       lease.release();
       return;
     }
     const plans: MemberPlan[] = members.map(({ length, placed }) => ({ length, hashes: placed.map(({ inner, length: size }) => ({ offset: inner, length: size })) }));
-    const result = gzipMembers(this.#context.workers, lease, plans, this.#level, known);
+    const result = gzipMembers(this.#context.workers, lease, plans, this.#level);
     result.catch(() => undefined);
     this.#tar.update(new Uint8Array(lease.memory, 0, used));
     this.#queue.push({ lease, members, result });
@@ -227,14 +198,4 @@ export class MemberWriter {
     this.#blobSize += bytes.length;
     await this.#onPlaced();
   }
-}
-
-/** Bytes of a lease for data; the other half is for what is known of them. */
-function room(lease: Lease): number {
-  return lease.memory.byteLength / 2;
-}
-
-/** Size of a lease with room for so many bytes; halves that are a whole number of 32 bit words. */
-function leaseFor(bytes: number): number {
-  return 2 * roundUp(bytes, 8);
 }

@@ -34,6 +34,8 @@ export async function main(argv: readonly string[], io: Io, formats: readonly Fo
     return reportError(cancelled(io.signal, error), out, debug);
   } finally {
     io.signal.removeEventListener('abort', onAbort);
+    // An empty write is over when everything before it is.
+    await new Promise<void>((resolve) => io.stderr.write('', () => resolve()));
   }
 }
 

@@ -4,7 +4,6 @@ import type { Digest } from '../core/digest.ts';
 import { crc32 } from './crc32.ts';
 import { deflateRaw } from './deflate.ts';
 import { gzipHeader, gzipTrailer } from './gzip.ts';
-import { firstPair } from './inflate.ts';
 
 /** One gzip member to be made: so many bytes of the batch, and which ranges inside it get a digest of their own. */
 export interface MemberPlan {
@@ -23,24 +22,15 @@ export interface CompressedMembers {
   readonly digests: readonly Digest[];
 }
 
-/** Matches that a decoder met in the bytes of a lease, `Matches` of inflate.ts as they lie in its memory. */
-export interface KnownMatches {
-  /** Where the pairs begin, bytes from the start of the lease; a multiple of 4. */
-  readonly at: number;
-  /** Pairs. Positions count from the start of the lease. */
-  readonly count: number;
-}
-
 interface GzipJob {
   readonly memory: SharedArrayBuffer;
   readonly members: readonly MemberPlan[];
   readonly level: number;
-  readonly known: KnownMatches;
 }
 
-/** Has the members that lie back to back at the start of a lease compressed and hashed by one thread of the pool. */
-export function gzipMembers(workers: WorkerPool, lease: Lease, members: readonly MemberPlan[], level: number, known: KnownMatches): Promise<CompressedMembers> {
-  return workers.run<GzipJob, CompressedMembers>('gzip-members', { memory: lease.memory, members, level, known });
+/** Has the members that lie back to back in a lease compressed and hashed by one thread of the pool. */
+export function gzipMembers(workers: WorkerPool, lease: Lease, members: readonly MemberPlan[], level: number): Promise<CompressedMembers> {
+  return workers.run<GzipJob, CompressedMembers>('gzip-members', { memory: lease.memory, members, level });
 }
 
 /** The job itself, as the worker script runs it. */
@@ -48,16 +38,14 @@ export function runGzipMembers(job: GzipJob): CompressedMembers {
   const parts: Uint8Array[] = [];
   const lengths: number[] = [];
   const digests: Digest[] = [];
-  const pairs = new Uint32Array(job.memory, job.known.at, job.known.count * 2);
   let at = 0;
   let size = 0;
   for (const member of job.members) {
-    const known = { pairs: pairs.subarray(firstPair(pairs, at), firstPair(pairs, at + member.length)), start: at };
     const bytes = new Uint8Array(job.memory, at, member.length);
     for (const range of member.hashes) {
       digests.push(`sha256:${createHash('sha256').update(bytes.subarray(range.offset, range.offset + range.length)).digest('hex')}`);
     }
-    const packed = [gzipHeader(job.level), deflateRaw(bytes, job.level, true, known).slice(), gzipTrailer(crc32(bytes), member.length)];
+    const packed = [gzipHeader(job.level), deflateRaw(bytes, job.level).slice(), gzipTrailer(crc32(bytes), member.length)];
     const length = packed.reduce((sum, part) => sum + part.length, 0);
     parts.push(...packed);
     lengths.push(length);

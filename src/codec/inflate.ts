@@ -14,53 +14,13 @@ interface InflateKernel {
   readonly inputAt: WasmGlobal;
   readonly outputAt: WasmGlobal;
   readonly logged: WasmGlobal;
-  readonly MATCHES: WasmGlobal;
-  readonly matchesEnd: WasmGlobal;
   begin(bits: number, log: number): void;
   emptyLog(): void;
-  emptyMatches(): void;
   heldBits(): number;
   run(at: number, end: number, last: number, out: number, limit: number, start: number): number;
 }
 
 const pool = new KernelPool<InflateKernel>(inflateWasm, 4);
-
-/** Output memory -> the kernel that writes it, for `matchesIn`. */
-const kernels = new WeakMap<object, InflateKernel>();
-
-/** Matches of a compressed stream: where they are in memory, and what the decoder met there. */
-export interface Matches {
-  /** Pairs of (position, distance | length << 16), ascending by position. Lent as long as the bytes are. */
-  readonly pairs: Uint32Array;
-  /** Position of the first of the bytes that were asked about. */
-  readonly start: number;
-}
-
-/**
- * The matches that begin in bytes which an inflater has lent out, whoever handed them on: what the stream's compressor
- * found, so that nobody has to find it again. Undefined for bytes that are not (or no longer) an inflater's own.
- * The first match may reach into the bytes from before them, and the last one beyond them.
- */
-export function matchesIn(bytes: Uint8Array): Matches | undefined {
-  const kernel = kernels.get(bytes.buffer);
-  if (!kernel) return undefined;
-  const log = kernel.MATCHES.value;
-  const pairs = new Uint32Array(bytes.buffer, log, (kernel.matchesEnd.value - log) / 4);
-  const start = bytes.byteOffset - kernel.OUTPUT.value;
-  return { pairs: pairs.subarray(firstPair(pairs, start), firstPair(pairs, start + bytes.length)), start };
-}
-
-/** Index in `pairs` of the first pair whose position is not below `position`. */
-export function firstPair(pairs: Uint32Array, position: number): number {
-  let low = 0;
-  let high = pairs.length / 2;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((pairs[2 * middle] as number) < position) low = middle + 1;
-    else high = middle;
-  }
-  return 2 * low;
-}
 
 const FAULTS = new Map<number, string>([
   [-1, 'the compressed data ends early'],
@@ -125,8 +85,6 @@ export class Inflater {
     this.#what = what;
     this.#kernel = kernel;
     this.#memory = new Uint8Array(kernel.memory.buffer);
-    kernels.set(kernel.memory.buffer, kernel);
-    kernel.emptyMatches();
     this.#input = kernel.INPUT.value;
     this.#inputLimit = this.#input + kernel.INPUT_SIZE.value;
     this.#output = kernel.OUTPUT.value;
@@ -173,7 +131,6 @@ export class Inflater {
     this.#inputAt = this.#inputEnd = this.#input;
     this.#inputBase = (block.bit - bits) / 8;
     this.#inputIsLast = false;
-    this.#open().emptyMatches();
     this.#start(bits, onBlock);
   }
 
@@ -282,7 +239,6 @@ export class Inflater {
     this.#outputBase += from - this.#output;
     this.#outputAt = this.#takenAt = this.#output + (this.#outputAt - from);
     this.#historyAt = this.#output;
-    this.#open().emptyMatches();
   }
 
   #reportBlocks(kernel: InflateKernel, onBlock: (block: BlockStart) => void): void {

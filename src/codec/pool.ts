@@ -3,8 +3,8 @@ import { Worker } from 'node:worker_threads';
 import { LazypullError, throwIfAborted, wrapError } from '../core/errors.ts';
 import type { Lease, WorkerPool } from '../core/types.ts';
 
-/** Leases of up to this many bytes share one size, so that their memory is used again: twice a 4 MiB chunk and what goes with it. */
-const STANDARD_LEASE = 2 * ((4 << 20) + (5 << 18));
+/** Leases of up to this many bytes share one size, so that their memory is used again: a 4 MiB chunk and what goes with it. */
+const STANDARD_LEASE = (4 << 20) + (5 << 18);
 
 interface Job {
   readonly kind: string;

@@ -27,7 +27,8 @@ export class Spool {
   async append(bytes: Uint8Array): Promise<void> {
     try {
       if (this.#kept + bytes.length <= this.#inMemory) {
-        this.#parts.push({ offset: this.#size, bytes: bytes.slice() });
+        // Not `slice`: for a Buffer that is a view of the same memory.
+        this.#parts.push({ offset: this.#size, bytes: new Uint8Array(bytes) });
         this.#kept += bytes.length;
       } else {
         this.#file ??= await temporaryFile();

@@ -4,6 +4,7 @@ import { CountingSource } from '../core/source.ts';
 import type { ByteSource, Descriptor, Format, OpenLayer, StoredLayer } from '../core/types.ts';
 import { parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
+import { Once } from './once.ts';
 import type { Place } from './place.ts';
 import { fetchDocument } from './select.ts';
 
@@ -45,8 +46,8 @@ export class ImageLayer {
   readonly diffId: Digest;
   readonly stored: StoredLayer;
   readonly #formats: readonly Format<unknown>[];
-  #format: Promise<Format<unknown> | undefined> | undefined;
-  #open: Promise<OpenLayer> | undefined;
+  readonly #format = new Once((signal) => this.#detect(signal));
+  readonly #opened = new Once((signal) => this.#open(signal));
 
   constructor(number: number, stored: StoredLayer, diffId: Digest, formats: readonly Format<unknown>[]) {
     this.number = number;
@@ -68,18 +69,12 @@ export class ImageLayer {
 
   /** The first of the given formats that the layer is in. */
   format(signal?: AbortSignal): Promise<Format<unknown> | undefined> {
-    return (this.#format ??= this.#detect(signal).catch((error: unknown) => {
-      this.#format = undefined;
-      throw error;
-    }));
+    return this.#format.get(signal);
   }
 
   /** The layer's index and how to read its chunks; UNSUPPORTED when it is in none of the formats. */
   open(signal?: AbortSignal): Promise<OpenLayer> {
-    return (this.#open ??= this.#openOnce(signal).catch((error: unknown) => {
-      this.#open = undefined;
-      throw error;
-    }));
+    return this.#opened.get(signal);
   }
 
   async #detect(signal: AbortSignal | undefined): Promise<Format<unknown> | undefined> {
@@ -88,7 +83,7 @@ export class ImageLayer {
     return undefined;
   }
 
-  async #openOnce(signal: AbortSignal | undefined): Promise<OpenLayer> {
+  async #open(signal: AbortSignal | undefined): Promise<OpenLayer> {
     const format = await this.format(signal);
     if (format) return format.open(this.stored, signal);
     if (this.foreign) throw new LazypullError('UNSUPPORTED', `${this.name} is a foreign layer, which no registry holds`);

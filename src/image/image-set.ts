@@ -54,7 +54,7 @@ export class ImageSet {
     const root = await place.store.resolve(place.reference, signal);
     checkDocumentType(place.store, root);
     const set = new ImageSet(place, root, formats, report);
-    const chosen = platform ? (await selectImage(place.store, root, platform, signal)).descriptor : root;
+    const chosen = platform && isIndexType(root.mediaType) ? (await selectImage(place.store, root, platform, signal)).descriptor : root;
     await set.#document(chosen, signal, 0);
     return set;
   }

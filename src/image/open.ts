@@ -6,10 +6,13 @@ import { mergeLayers } from '../layer/overlay.ts';
 import { DEFAULT_CACHE_BYTES, LayerReader } from '../layer/reader.ts';
 import { nodeAt } from '../layer/tree.ts';
 import { parseConfig, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
+import { isIndexType } from '../oci/media-types.ts';
+import { hostPlatform } from '../oci/platform.ts';
 import { ImageLayer, imageLayers, ReadCounter, type ReadStats } from './image-layer.ts';
 import { mapLimited } from './limited.ts';
+import { Once } from './once.ts';
 import type { Place } from './place.ts';
-import { fetchDocument, isImageConfigType, platformOfConfig, selectImage } from './select.ts';
+import { checkDocumentType, fetchDocument, isImageConfigType, otherPlatform, platformOfConfig, selectImage } from './select.ts';
 
 export interface OpenOptions {
   /** Which image of an index; default: the host's. */
@@ -28,7 +31,9 @@ export async function openImage(place: Place, formats: readonly Format<unknown>[
   const { store, reference } = place;
   const { platform, signal } = options;
   const root = await store.resolve(reference, signal);
-  const { descriptor, warnings } = await selectImage(store, root, platform, signal);
+  checkDocumentType(store, root);
+  const lone = !isIndexType(root.mediaType);
+  const { descriptor, warnings } = lone ? { descriptor: root, warnings: [] } : await selectImage(store, root, platform, signal);
   const what = `manifest ${descriptor.digest}`;
   const manifestBytes = await fetchDocument(store, descriptor, what, signal);
   const manifest = parseManifest(manifestBytes, what);
@@ -39,7 +44,9 @@ export async function openImage(place: Place, formats: readonly Format<unknown>[
   const mismatch = layerCountProblem(manifest, config);
   if (mismatch) throw corrupt(`${what}: ${mismatch}`);
   const history = historyProblem(manifest, config);
-  return new OpenImage(place, formats, descriptor, { manifest, manifestBytes, config }, history ? [...warnings, `${what}: ${history}`] : warnings);
+  const other = lone && otherPlatform(root, root.platform ?? platformOfConfig(config), platform ?? hostPlatform());
+  const heard = [...warnings, ...(other ? [other] : []), ...(history ? [`${what}: ${history}`] : [])];
+  return new OpenImage(place, formats, descriptor, { manifest, manifestBytes, config }, heard);
 }
 
 /** image-spec 1.1 config.md: one diff_id per layer. */
@@ -98,7 +105,7 @@ export class OpenImage {
   readonly #counter = new ReadCounter();
   readonly #cache = new ChunkCache(DEFAULT_CACHE_BYTES);
   readonly #readers = new Map<ImageLayer, LayerReader>();
-  #tree: Promise<DirectoryNode> | undefined;
+  readonly #tree = new Once((signal) => this.#merge(signal));
 
   constructor(place: Place, formats: readonly Format<unknown>[], descriptor: Descriptor, documents: Documents, warnings: readonly string[]) {
     this.place = place;
@@ -118,10 +125,7 @@ export class OpenImage {
 
   /** The tree that a container would see: all layers over each other. */
   tree(signal?: AbortSignal): Promise<DirectoryNode> {
-    return (this.#tree ??= this.#merge(signal).catch((error: unknown) => {
-      this.#tree = undefined;
-      throw error;
-    }));
+    return this.#tree.get(signal);
   }
 
   /** Finds a path as a process in the container would; undefined when it is not there. */

@@ -28,9 +28,8 @@ export async function selectImage(store: ImageStore, root: Descriptor, platform?
   const wanted = platform ?? hostPlatform();
   if (!isIndexType(root.mediaType)) {
     checkDocumentType(store, root);
-    const known = await platformOf(store, root, signal);
-    const other = known && matchPlatform(wanted, known) === undefined;
-    return { descriptor: root, warnings: other ? [`${root.digest} is an image for ${formatPlatform(known)}, not for ${formatPlatform(wanted)}`] : [] };
+    const other = otherPlatform(root, await platformOf(store, root, signal), wanted);
+    return { descriptor: root, warnings: other ? [other] : [] };
   }
   const images = await listImages(store, root, signal);
   const found = selectPlatform(images, wanted);
@@ -41,6 +40,11 @@ export async function selectImage(store: ImageStore, root: Descriptor, platform?
     return { descriptor: only, warnings: [`the only image of ${root.digest} is for ${is}, not for ${formatPlatform(wanted)}`] };
   }
   throw noImageFor(wanted, `${store.location} ${root.digest}`, images);
+}
+
+/** A warning when an image is for something else than what was wanted. */
+export function otherPlatform({ digest }: Descriptor, is: Platform | undefined, wanted: Platform): string | undefined {
+  return is && matchPlatform(wanted, is) === undefined ? `${digest} is an image for ${formatPlatform(is)}, not for ${formatPlatform(wanted)}` : undefined;
 }
 
 /** NOT_FOUND, with the platforms that there are. */

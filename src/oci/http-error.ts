@@ -46,7 +46,7 @@ export function answerError(
   answer: { readonly status: number; readonly headers: ResponseHeaders; readonly body: Uint8Array },
   secrets: readonly string[] = [],
 ): HttpError {
-  const said = describeBody(answer.body, answer.headers.get('content-type'));
+  const said = describeBody(answer.body, answer.headers.get('content-type'), secrets);
   const { status, headers } = answer;
   const limit = status === 429 ? headers.get('ratelimit-limit') : undefined;
   const text = redact([said.text, limit && `limit ${excerpt(limit)}`].filter(Boolean).join('; '), secrets);
@@ -76,7 +76,10 @@ export function isStatus(error: unknown, ...statuses: readonly number[]): error 
 
 export function redact(text: string, secrets: readonly string[]): string {
   let clean = text;
-  for (const secret of secrets) if (secret.length >= 4) clean = clean.replaceAll(secret, '***');
+  for (const secret of secrets) {
+    if (secret.length < 4) continue;
+    clean = clean.replaceAll(secret, '***').replaceAll(encodeURIComponent(secret), '***');
+  }
   return clean;
 }
 
@@ -96,8 +99,9 @@ interface Said {
 }
 
 /** distribution-spec "Error Codes": `{"errors":[{code,message,detail}]}`; anything else is quoted in part. */
-function describeBody(body: Uint8Array, contentType: string | undefined): Said {
-  const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8').trim();
+function describeBody(body: Uint8Array, contentType: string | undefined, secrets: readonly string[]): Said {
+  // Before anything is cut: half a secret is one, too.
+  const text = redact(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8').trim(), secrets);
   try {
     const document = JSON.parse(text) as unknown;
     const listed = listErrors(document);

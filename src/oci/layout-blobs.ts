@@ -40,6 +40,7 @@ export class BlobFolder {
 
   /** The stored bytes as they are, unchecked. Two buffers take turns: one is being read while the other is lent out. */
   async *stream(digest: Digest, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    throwIfAborted(signal);
     const path = this.path(digest);
     const size = await this.size(digest);
     if (size === undefined) throw new LazypullError('NOT_FOUND', `blob ${digest} is not in the layout`, { path });
@@ -177,6 +178,8 @@ export class TempBlob {
    */
   async commit(expected?: Digest): Promise<Digest> {
     await this.#flush();
+    // The digest is that of the bytes taken, so none of them may be missing in the file.
+    if (this.#written !== this.size) throw new LazypullError('IO', `only ${this.#written} of ${this.size} bytes could be written`, { path: this.#path });
     const hashed = this.#digester.finish();
     const got = expected && digestAlgorithm(expected) !== digestAlgorithm(hashed) ? await this.#rehash(digestAlgorithm(expected)) : hashed;
     if (expected && got !== expected) throw new LazypullError('DIGEST_MISMATCH', `content (${this.#written} bytes) has digest ${got}, not ${expected}`);

@@ -90,7 +90,11 @@ export class LayoutIndex {
     await this.#locked(async () => {
       const { document, entries } = await this.#read();
       const manifests = change(entries);
-      if (manifests) await replaceFile(this.#path, encodeDocument({ ...document, manifests }));
+      if (!manifests) return;
+      const bytes = encodeDocument({ ...document, manifests });
+      // What could not be read again must not be written.
+      if (bytes.length > MANIFEST_LIMIT) throw new LazypullError('LIMIT', `index.json would be larger than the ${MANIFEST_LIMIT} bytes allowed`, { path: this.#path });
+      await replaceFile(this.#path, bytes);
     }, signal);
   }
 

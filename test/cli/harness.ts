@@ -17,6 +17,8 @@ export interface RunOptions {
   readonly terminal?: 'stdout' | 'stderr' | 'both';
   readonly signal?: AbortSignal;
   readonly formats?: readonly FormatEntry[];
+  /** Sees what is written to stdout as it is written. */
+  readonly onStdout?: (text: string) => void;
 }
 
 /** A writable that keeps what it gets. */
@@ -24,6 +26,7 @@ class Capture extends Writable {
   readonly parts: Buffer[] = [];
   readonly isTTY: boolean;
   readonly columns = 100;
+  onPart: (text: string) => void = () => undefined;
 
   constructor(isTTY: boolean) {
     super();
@@ -33,6 +36,7 @@ class Capture extends Writable {
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     // Streams lend their bytes: a slow reader must not see later content.
     this.parts.push(Buffer.from(chunk));
+    this.onPart(chunk.toString());
     setImmediate(done);
   }
 
@@ -46,6 +50,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   const tty = (name: 'stdout' | 'stderr'): boolean => options.terminal === name || options.terminal === 'both';
   const stdout = new Capture(tty('stdout'));
   const stderr = new Capture(tty('stderr'));
+  if (options.onStdout) stdout.onPart = options.onStdout;
   const stdin = new PassThrough();
   stdin.end(options.stdin ?? '');
   const io: Io = { stdin, stdout, stderr, env: options.env ?? {}, signal: options.signal ?? new AbortController().signal };

@@ -53,7 +53,7 @@ describe('main', () => {
       [['convert', 'a', 'b', '--format', 'zip'], /Allowed choices are estargz\./],
       [['ls', 'oci:x:y', '--platform', '!'], /^lazypull: .*platform/],
       [['ls', './folder'], /oci:\.\/folder/],
-      [['inspect', 'UPPER/case'], /^lazypull: /],
+      [['inspect', 'docker://127.0.0.1:1/Upper'], /must be lowercase/],
       [['cat', 'oci:x:y', '/f', '--json'], /no --json/],
       [['completion', 'csh'], /bash, zsh, fish/],
       [['serve', 'x', '--listen', 'nowhere'], /not an address to listen on/],

@@ -1,4 +1,3 @@
-import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { checkRealm } from '../../src/oci/realm-guard.ts';
 import { rejectsWith } from './store-contract.ts';

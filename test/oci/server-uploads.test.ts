@@ -177,14 +177,14 @@ describe('registry server: uploads', () => {
     const slow = async function* (): AsyncGenerator<Uint8Array> {
       for (let i = 0; i < 8; i++) {
         yield bytes.subarray(i * 10, i * 10 + 10);
-        await new Promise((resolve) => setTimeout(resolve, 25));
+        await new Promise((resolve) => setTimeout(resolve, 80));
       }
     };
     const busy = await call('PATCH', await session(server), { body: slow() });
     assert.deepEqual([busy.status, busy.headers.range], [202, '0-79']);
     while (server.temps() > 0) await new Promise((resolve) => setTimeout(resolve, 10));
     assert.equal((await call('GET', location)).code, 'BLOB_UPLOAD_UNKNOWN');
-  }, { uploadIdle: 80 }));
+  }, { uploadIdle: 400 }));
 
   it('are limited in number', () => served(async (server) => {
     const answers = await Promise.all(Array.from({ length: 260 }, () => call('POST', `${server.url}/v2/a/blobs/uploads/`)));

@@ -29,9 +29,10 @@ export const addCat: AddCommand = (program, app) => {
     const out = outputOf(app, self);
     if (out.json) throw new LazypullError('USAGE', 'cat prints the bytes of files; it has no --json');
     const { signal } = app.io;
+    const options = { signal, ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}) };
     await Places.use(app, out, flags, async (places) => {
       const place = await places.open(text);
-      const image = await openImage(place, await loadFormats(app), { signal, ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}) });
+      const image = await openImage(place, await loadFormats(app), options);
       for (const warning of image.warnings) out.warn(warning);
       for (const path of paths) {
         for await (const bytes of image.streamFile(path, { signal })) {

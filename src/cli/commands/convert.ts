@@ -46,6 +46,7 @@ Examples:
     ]);
     const out = outputOf(app, self);
     const { format, options } = await chooseFormat(app.formats, flags.format, flags);
+    const platforms = flags.platform?.map(parsePlatform);
     const meter = new Meter('converting', 'layer');
     await Places.use(app, out, flags, async (places) => {
       const from = await places.open(source, { side: 'src' });
@@ -53,7 +54,7 @@ Examples:
       const report = await withProgress(out, meter, () => convertImage(from, to, format, {
         formatOptions: options,
         signal: app.io.signal,
-        ...(flags.platform ? { platforms: flags.platform.map(parsePlatform) } : {}),
+        ...(platforms ? { platforms } : {}),
         ...(flags.dryRun ? { dryRun: true } : {}),
         ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
         ...(flags.maxLayerSize === undefined ? {} : { maxLayerSize: flags.maxLayerSize }),

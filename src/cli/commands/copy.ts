@@ -42,13 +42,14 @@ Example:
       import('../copy-summary.ts'),
     ]);
     const out = outputOf(app, self);
+    const platforms = flags.platform?.map(parsePlatform);
     const meter = new Meter('copying', 'blob');
     await Places.use(app, out, flags, async (places) => {
       const from = await places.open(source, { side: 'src' });
       const to = await places.open(target, { side: 'dst', create: !flags.dryRun });
       const report = await withProgress(out, meter, () => copyImage(from, to, {
         signal: app.io.signal,
-        ...(flags.platform ? { platforms: flags.platform.map(parsePlatform) } : {}),
+        ...(platforms ? { platforms } : {}),
         ...(flags.referrers ? { referrers: true } : {}),
         ...(flags.dryRun ? { dryRun: true } : {}),
         ...(flags.ifChanged ? { ifChanged: true } : {}),

@@ -28,9 +28,10 @@ Example:
       import('../inspect-text.ts'),
     ]);
     const out = outputOf(app, self);
+    const options = { signal: app.io.signal, ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}) };
     await Places.use(app, out, flags, async (places) => {
       const place = await places.open(text);
-      const report = await inspectImage(place, await loadFormats(app), { signal: app.io.signal, ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}) });
+      const report = await inspectImage(place, await loadFormats(app), options);
       if (out.json) return out.object(report);
       return out.line(inspectText(report, (title) => out.styledResult('bold', title)));
     });

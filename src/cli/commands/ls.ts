@@ -47,9 +47,10 @@ export const addLs: AddCommand = (program, app) => {
     ]);
     const out = outputOf(app, self);
     const { signal } = app.io;
+    const options = { signal, ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}) };
     await Places.use(app, out, flags, async (places) => {
       const place = await places.open(text);
-      const image = await openImage(place, await loadFormats(app), { signal, ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}) });
+      const image = await openImage(place, await loadFormats(app), options);
       for (const warning of image.warnings) out.warn(warning);
       // Like ls, -l shows a symlink itself; a trailing slash asks for what it leads to.
       const found = await image.find(path, { followSymlinks: !flags.long, signal });

@@ -36,6 +36,7 @@ Example:
       import('../verify-summary.ts'),
     ]);
     const out = outputOf(app, self);
+    const platform = flags.platform === undefined ? undefined : parsePlatform(flags.platform);
     const meter = new Meter('verifying', 'blob');
     await Places.use(app, out, flags, async (places) => {
       const place = await places.open(text);
@@ -44,7 +45,7 @@ Example:
       const report = await withProgress(out, meter, () => verifyImage(place, formats, {
         signal: app.io.signal,
         ...(against ? { against } : {}),
-        ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}),
+        ...(platform ? { platform } : {}),
         ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
         ...(flags.maxLayerSize === undefined ? {} : { maxLayerSize: flags.maxLayerSize }),
         progress(event) {

@@ -105,9 +105,15 @@ export class Uploads {
     const session = this.#sessions.get(id);
     if (session?.repository !== repository) throw unknownUpload();
     session.waiting += 1;
-    const mine = session.turn.then(() => {
+    const mine = session.turn.then(async () => {
       if (!this.#sessions.has(id)) throw unknownUpload();
-      return work(session);
+      try {
+        await work(session);
+      } catch (error) {
+        // A file that could not be written (no space) has lost bytes: nobody may go on with it.
+        if (error instanceof LazypullError) await this.#drop(session);
+        throw error;
+      }
     });
     session.turn = mine.catch(() => undefined);
     try {

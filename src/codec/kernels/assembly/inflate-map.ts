@@ -45,11 +45,4 @@ export const OUTPUT: usize = INPUT + INPUT_SIZE + INPUT_SLACK;
 export const HISTORY: usize = 32768;
 export const OUTPUT_SIZE: usize = HISTORY + (1 << 20);
 export const OUTPUT_SLACK: usize = 1024;
-
-/**
- * Match log: (byte position relative to OUTPUT, distance | length << 16), u32 pairs, for all that is in the output window.
- * A match is 3 bytes or more, and the last one may begin just below the window's end.
- */
-export const MATCHES: usize = OUTPUT + OUTPUT_SIZE + OUTPUT_SLACK;
-export const MATCHES_SIZE: usize = (OUTPUT_SIZE / 3 + 2) << 3;
-export const MEMORY_END: usize = MATCHES + MATCHES_SIZE;
+export const MEMORY_END: usize = OUTPUT + OUTPUT_SIZE + OUTPUT_SLACK;

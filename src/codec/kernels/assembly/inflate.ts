@@ -1,13 +1,13 @@
 // Streaming inflate (RFC 1951). The caller places input, says where output goes and calls `run` until it has what it
 // wants; between calls everything needed is in the globals below, so that a run can stop at any symbol.
 import {
-  CODE_TABLE, DISTANCE_BITS, DISTANCE_TABLE, INPUT, INPUT_SIZE, INPUT_SLACK, LENS, LITERAL_BITS, LITERAL_TABLE, LOG, LOG_ENTRIES, MATCHES, OUTPUT, OUTPUT_SIZE, HISTORY, MEMORY_END, SORTED,
+  CODE_TABLE, DISTANCE_BITS, DISTANCE_TABLE, INPUT, INPUT_SIZE, INPUT_SLACK, LENS, LITERAL_BITS, LITERAL_TABLE, LOG, LOG_ENTRIES, OUTPUT, OUTPUT_SIZE, HISTORY, MEMORY_END, SORTED,
 } from './inflate-map';
 import {
   buildCodeTable, buildDistanceTable, buildFixedTables, buildLiteralTable, END_OF_BLOCK, EXCEPTION, prepareMeanings, SUBTABLE,
 } from './inflate-tables';
 
-export { INPUT, INPUT_SIZE, OUTPUT, OUTPUT_SIZE, HISTORY, LOG, LOG_ENTRIES, MATCHES, MEMORY_END };
+export { INPUT, INPUT_SIZE, OUTPUT, OUTPUT_SIZE, HISTORY, LOG, LOG_ENTRIES, MEMORY_END };
 
 // What `run` returns. Negative values are errors.
 const DONE: i32 = 0;
@@ -58,8 +58,6 @@ let outputStart: usize = OUTPUT;
 /** Block starts logged since the log was last emptied; logging is off while `logLimit` is 0. */
 export let logged: u32 = 0;
 let logLimit: u32 = 0;
-/** End of the match log. */
-export let matchesEnd: usize = MATCHES;
 
 prepareMeanings();
 
@@ -81,11 +79,6 @@ export function begin(bits: u32, log: bool): void {
 
 export function emptyLog(): void {
   logged = 0;
-}
-
-/** To be called whenever the output window is emptied: the match log speaks of what is in it. */
-export function emptyMatches(): void {
-  matchesEnd = MATCHES;
 }
 
 /** Bits (0..7) in front of `inputAt` that are still to be used. */
@@ -274,7 +267,6 @@ function codes(): i32 {
   let count = bitCount;
   const literalMask: u64 = (1 << LITERAL_BITS) - 1;
   const distanceMask: u64 = (1 << DISTANCE_BITS) - 1;
-  let matches = matchesEnd;
   let status: i32 = CONTINUE;
 
   if (input < fast) {
@@ -358,9 +350,6 @@ function codes(): i32 {
         break;
       }
       entry = load<u32>(LITERAL_TABLE + (<usize>(buffer & literalMask) << 2));
-      store<u32>(matches, <u32>(out - OUTPUT));
-      store<u32>(matches, <u32>distance | (length << 16), 4);
-      matches += 8;
       copyMatch(out, distance, length);
       out += length;
     }
@@ -369,7 +358,6 @@ function codes(): i32 {
 
   inputAt = input;
   outputAt = out;
-  matchesEnd = matches;
   bitBuffer = buffer;
   bitCount = count;
   settle();
@@ -458,9 +446,6 @@ function codesNearEnd(): i32 {
     if (entry & EXCEPTION) return BAD_DISTANCE;
     const distance: usize = (entry >> 16) + <u32>((saved & ~(<u64>-1 << entry)) >> (entry >> 8));
     if (distance > outputAt - outputStart) return TOO_FAR_BACK;
-    store<u32>(matchesEnd, <u32>(outputAt - OUTPUT));
-    store<u32>(matchesEnd, <u32>distance | (length << 16), 4);
-    matchesEnd += 8;
     copyMatch(outputAt, distance, length);
     outputAt += length;
   }

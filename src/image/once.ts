@@ -1,0 +1,36 @@
+import { isAbort } from '../core/errors.ts';
+
+/**
+ * A value that is made when first asked for and then kept. Failures are not kept: the next one to ask tries again, and so
+ * does somebody who was waiting for an attempt that its owner cancelled.
+ */
+export class Once<T> {
+  readonly #make: (signal: AbortSignal | undefined) => Promise<T>;
+  #attempt: Promise<T> | undefined;
+
+  constructor(make: (signal: AbortSignal | undefined) => Promise<T>) {
+    this.#make = make;
+  }
+
+  async get(signal?: AbortSignal): Promise<T> {
+    const borrowed = this.#attempt;
+    if (!borrowed) return this.#start(signal);
+    try {
+      return await borrowed;
+    } catch (error) {
+      if (!isAbort(error) || signal?.aborted) throw error;
+      return this.get(signal);
+    }
+  }
+
+  async #start(signal: AbortSignal | undefined): Promise<T> {
+    const attempt = this.#make(signal);
+    this.#attempt = attempt;
+    try {
+      return await attempt;
+    } catch (error) {
+      if (this.#attempt === attempt) this.#attempt = undefined;
+      throw error;
+    }
+  }
+}
