@@ -69,7 +69,7 @@ export class TocWriter {
     this.#text.push(this.#records === 0 ? TOC_EMPTY : TOC_TAIL);
     const rest = this.#take();
     const pieces = await Promise.all(this.#pieces);
-    if (dropped.size > 0) return this.#without(dropped, concat([...pieces.map((piece) => inflatePiece(piece).slice()), rest]));
+    if (dropped.size > 0) return this.#without(dropped, concat([...pieces.map((piece) => inflatePiece(piece)), rest]));
     const jsonSize = this.#digester.size;
     return {
       digest: this.#digester.finish(),

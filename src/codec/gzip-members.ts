@@ -45,7 +45,7 @@ export function runGzipMembers(job: GzipJob): CompressedMembers {
     for (const range of member.hashes) {
       digests.push(`sha256:${createHash('sha256').update(bytes.subarray(range.offset, range.offset + range.length)).digest('hex')}`);
     }
-    const packed = [gzipHeader(job.level), deflateRaw(bytes, job.level).slice(), gzipTrailer(crc32(bytes), member.length)];
+    const packed = [gzipHeader(job.level), new Uint8Array(deflateRaw(bytes, job.level)), gzipTrailer(crc32(bytes), member.length)];
     const length = packed.reduce((sum, part) => sum + part.length, 0);
     parts.push(...packed);
     lengths.push(length);
@@ -78,5 +78,5 @@ export function deflatePiece(workers: WorkerPool, bytes: Uint8Array, level: numb
 
 /** The job itself, as the worker script runs it. */
 export function runDeflatePiece({ bytes, level }: { bytes: Uint8Array; level: number }): DeflatedPiece {
-  return { bytes: deflateRaw(bytes, level, false).slice(), size: bytes.length, crc: crc32(bytes) };
+  return { bytes: new Uint8Array(deflateRaw(bytes, level, false)), size: bytes.length, crc: crc32(bytes) };
 }
