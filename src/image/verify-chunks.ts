@@ -7,7 +7,7 @@ import { storedOrder } from '../layer/plan.ts';
 import { walk } from '../layer/walk.ts';
 import type { ContentWatcher } from './scan.ts';
 
-/** Enough for the neighbours of a chunk in one stored unit. */
+/** Enough for the neighbours of a chunk in one stored unit; a chunk on its own is not kept. */
 const CACHE_BYTES = 32 * 1024 * 1024;
 
 /** Chunks that begin at the same stored byte. */
@@ -142,7 +142,7 @@ export class ChunkVerifier {
       sources: at ? layer.sources.map((source, i) => (i === blob ? at : source)) : layer.sources,
       inflate: (chunk, packed) => layer.inflate(chunk, packed),
     };
-    const loader = new ChunkLoader(view, {}, new ChunkCache(CACHE_BYTES));
+    const loader = new ChunkLoader(view, {}, new ChunkCache(unit.chunks.length > 1 ? CACHE_BYTES : 0));
     const load = async (chunks: readonly Chunk[], path?: string): Promise<void> => {
       for (const [chunk, bytes] of await loader.load(chunks, { ...(path !== undefined && { path }), ...(signal && { signal }) })) {
         if (chunk.digest === undefined) this.#inflated.set(chunk, digestOf(bytes));

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -34,7 +35,7 @@ const BUNDLES = [
 export async function loadTls(host: string, options: TlsOptions): Promise<TlsSettings> {
   const found = await readCertsD(host, options.env);
   const extra = [...found.authorities];
-  if (options.ca !== undefined) extra.push(await readPem(options.ca));
+  if (options.ca !== undefined) extra.push(await readAuthority(options.ca));
   const bundle = await readBundle(options.env);
   const base = options.skipVerify ? { rejectUnauthorized: false } : {};
   if (extra.length === 0 && !found.client && bundle.length === 0) return base;
@@ -58,7 +59,7 @@ async function readCertsD(host: string, env: Environment): Promise<Found> {
   for (const top of [join(home, '.config/containers/certs.d'), '/etc/containers/certs.d', '/etc/docker/certs.d']) {
     const folder = join(top, host);
     const names = await list(folder);
-    for (const name of names) if (name.endsWith('.crt')) authorities.push(await readPem(join(folder, name)));
+    for (const name of names) if (name.endsWith('.crt')) authorities.push(await readAuthority(join(folder, name)));
     for (const name of names) {
       const partner = name.endsWith('.cert') ? `${name.slice(0, -5)}.key` : name.endsWith('.key') ? `${name.slice(0, -4)}.cert` : undefined;
       if (partner !== undefined && !names.includes(partner)) {
@@ -91,6 +92,17 @@ async function list(folder: string): Promise<string[]> {
     if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR' || error.code === 'EACCES')) return [];
     throw wrapError(error, 'IO', 'cannot list certificates', { path: folder });
   }
+}
+
+/** OpenSSL passes over what it cannot read, which would show as a failed connection much later. */
+async function readAuthority(path: string): Promise<string> {
+  const text = await readPem(path);
+  try {
+    void new X509Certificate(text);
+  } catch (cause) {
+    throw new LazypullError('USAGE', 'the file holds no certificate that can be read', { path, cause });
+  }
+  return text;
 }
 
 async function readPem(path: string): Promise<string> {

@@ -180,6 +180,9 @@ export const endlessPayload = (): Uint8Array => archive(rawHeader({ name: 'a', m
 export const unknownType = (): Uint8Array => archive(entries(file('a', 'x')), rawHeader({ name: 'label', typeflag: 'V', magic: GNU }));
 export const paxRecordTooLong = (): Uint8Array => archive(rawEntry({ name: 'x', typeflag: 'x' }, paxRecord('path', 'name', 1)), rawEntry({ name: 'a' }));
 export const paxRecordTooShort = (): Uint8Array => archive(rawEntry({ name: 'x', typeflag: 'x' }, paxRecord('path', 'name', -1)), rawEntry({ name: 'a' }));
+/** Behind the end of the records the padding goes on as if it were one. */
+export const paxRecordBeyondEnd = (): Uint8Array => archive(rawHeader({ name: 'x', typeflag: 'x', size: 8 }), padded('13 path=name\n'), rawEntry({ name: 'a' }));
+export const paxWithoutNewline = (): Uint8Array => archive(rawEntry({ name: 'x', typeflag: 'x' }, '13 path=name!6 a=b\n'), rawEntry({ name: 'a' }));
 export const paxWithoutEquals = (): Uint8Array => archive(rawEntry({ name: 'x', typeflag: 'x' }, '9 pathxx\n'), rawEntry({ name: 'a' }));
 export const paxNul = (): Uint8Array => archive(paxHeader([['path', 'a\0b']]), rawEntry({ name: 'a' }));
 export const paxNegativeSize = (): Uint8Array => archive(paxHeader([['size', '-1']]), rawEntry({ name: 'a' }));
@@ -195,6 +198,9 @@ export const noTar = (): Uint8Array => bytesOf('this is not a tar archive. '.rep
 export const sparseOverlap = (): Uint8Array => archive(rawEntry({ name: 'a', typeflag: 'S', magic: GNU, tail: gnuSparseTail([[0, 4], [2, 4]], 100) }, '12345678'));
 export const sparseBeyondEnd = (): Uint8Array => archive(rawEntry({ name: 'a', typeflag: 'S', magic: GNU, tail: gnuSparseTail([[98, 4]], 100) }, '1234'));
 export const sparseSumLies = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '100'], ['GNU.sparse.map', '0,9']]), rawEntry({ name: 'a' }, '1234'));
+export const sparseOddMap = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '100'], ['GNU.sparse.map', '0,4,100']]), rawEntry({ name: 'a' }, '1234'));
+export const sparseCountLies = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '100'], ['GNU.sparse.numblocks', '2'], ['GNU.sparse.map', '0,4']]), rawEntry({ name: 'a' }, '1234'));
+export const sparseNotAlternating = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '100'], ['GNU.sparse.numbytes', '0'], ['GNU.sparse.offset', '4']]), rawEntry({ name: 'a' }, '1234'));
 export const sparseMapEndless = (): Uint8Array => archive(paxHeader([['GNU.sparse.major', '1'], ['GNU.sparse.minor', '0'], ['GNU.sparse.realsize', '9']]), rawEntry({ name: 'a' }, padded('3\n1\n')));
 
 export interface TarCase {
@@ -212,8 +218,9 @@ const good = {
 };
 const corrupt = {
   hugeHeaderGnu, hugeHeaderPax, climbingPath, climbingPathInside, climbingHardLink, longComponent, longPath, fileAsRoot, symlinkToNothing, wrongChecksum,
-  malformedNumber, negativeSize, hugeNumber, endlessPayload, paxRecordTooLong, paxRecordTooShort, paxWithoutEquals, paxNul, paxNegativeSize, paxMalformedTime,
-  paxWithoutEntry, truncatedHeader, truncatedPayload, truncatedPadding, zeroBlockInside, noTar, sparseOverlap, sparseBeyondEnd, sparseSumLies, sparseMapEndless,
+  malformedNumber, negativeSize, hugeNumber, endlessPayload, paxRecordTooLong, paxRecordTooShort, paxRecordBeyondEnd, paxWithoutNewline, paxWithoutEquals, paxNul, paxNegativeSize, paxMalformedTime,
+  paxWithoutEntry, truncatedHeader, truncatedPayload, truncatedPadding, zeroBlockInside, noTar, sparseOverlap, sparseBeyondEnd, sparseSumLies, sparseOddMap, sparseCountLies,
+  sparseNotAlternating, sparseMapEndless,
 };
 
 /** Every archive of this file that fits into memory. */

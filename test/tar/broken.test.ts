@@ -35,7 +35,7 @@ describe('broken archives', { timeout: 120_000 }, () => {
     const results = new Map<string, number>();
     for (const { name, bytes } of cases) {
       // Each length near the borders of blocks, where it matters, and a few in between.
-      for (let size = 0; size < bytes.length; size += size % TAR_BLOCK < 2 || size % TAR_BLOCK > 509 ? 1 : 36) {
+      for (let size = 0; size < bytes.length; size += size % TAR_BLOCK < 2 || size % TAR_BLOCK > 509 ? 1 : 60) {
         const result = await survives(bytes.subarray(0, size), `${name} cut to ${size}`);
         results.set(result, (results.get(result) ?? 0) + 1);
       }
@@ -49,7 +49,7 @@ describe('broken archives', { timeout: 120_000 }, () => {
       if (expected !== 'ok') continue;
       const broken = bytes.slice();
       for (const header of headersOf(bytes)) {
-        for (let i = 0; i < TAR_BLOCK; i += 13) {
+        for (let i = 0; i < TAR_BLOCK; i += 19) {
           broken[header + i] = (bytes[header + i] as number) ^ (1 << (i % 8));
           const result = await survives(broken, `${name} flipped at ${header + i}`);
           // Leading digits of the checksum field may turn into other spellings of the same number.
@@ -64,7 +64,7 @@ describe('broken archives', { timeout: 120_000 }, () => {
     let round = 0;
     for (const { name, bytes } of cases) {
       const headers = headersOf(bytes);
-      for (let at = round % 5; at < bytes.length; at += 5) {
+      for (let at = round % 9; at < bytes.length; at += 9) {
         round += 1;
         const header = headers.find((start) => start <= at && at < start + TAR_BLOCK);
         // Long runs of zeros between headers say little; every 20th of their bytes will do.
@@ -89,7 +89,7 @@ describe('broken archives', { timeout: 120_000 }, () => {
         encodeChecksum(block);
         await survives(broken, name);
       }),
-      { numRuns: 2000 },
+      { numRuns: 1000 },
     );
   });
 
@@ -104,7 +104,7 @@ describe('broken archives', { timeout: 120_000 }, () => {
         await survives(archive(paxHeader(records, typeflag), rawEntry({ name: 'a' }, '1\n0\n')), 'records');
         await survives(archive(rawEntry({ name: 'x', typeflag }, records.map(([k, v]) => `${k.length} ${k}=${Buffer.from(v).toString('latin1')}\n`).join('')), rawEntry({ name: 'a' })), 'torn records');
       }),
-      { numRuns: 2000 },
+      { numRuns: 1000 },
     );
   });
 

@@ -80,6 +80,7 @@ describe('encodeTarHeader', () => {
       [{ path: 'n'.repeat(101) }, [`path=${'n'.repeat(101)}\n`]],
       [{ path: `${'p'.repeat(156)}/n` }, [`path=${'p'.repeat(156)}/n\n`]],
       [{ path: `/${'n'.repeat(100)}` }, [`path=/${'n'.repeat(100)}\n`]],
+      [{ path: `${'d'.repeat(120)}/`, type: 'directory' }, [`path=${'d'.repeat(120)}/\n`]],
       [{ path: 'é' }, ['path=\xc3\xa9\n']],
       [{ type: 'symlink', linkName: 'l'.repeat(101) }, [`linkpath=${'l'.repeat(101)}\n`]],
       [{ uid: 0o7777777 + 1 }, ['uid=2097152\n']],
