@@ -6,7 +6,7 @@ import { collect } from '../../src/core/stream.ts';
 import type { AdoptedLayer, ByteSource, OpenLayer, StoredLayer } from '../../src/core/types.ts';
 import { gunzip, gunzipMember } from '../../src/codec/gzip.ts';
 import { TarReader } from '../../src/tar/read.ts';
-import { ANNOTATION, decodeFooter, decodeToc, EXTERNAL_TOC_SUFFIX, FOOTER_SIZE, RESERVED_NAMES, TOC_NAME, type Footer, type TocEntry } from './layout.ts';
+import { ANNOTATION, decodeFooter, decodeToc, EXTERNAL_TOC_SUFFIX, FOOTER_SIZE, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK, RESERVED_NAMES, TOC_NAME, type Footer, type TocEntry } from './layout.ts';
 import { buildIndex } from './toc-tree.ts';
 
 /** Read from a blob's end at once: footer and, for most layers, the whole TOC. */
@@ -30,7 +30,7 @@ export async function adoptEstargz(layer: StoredLayer, signal?: AbortSignal): Pr
   const footer = await footerOf(source, signal);
   if (footer?.kind !== 'estargz') return undefined;
   const toc = await readToc({ ...layer, source }, footer, signal);
-  const payloads = toc.entries.filter((entry) => entry.type === 'chunk' || (entry.type === 'reg' && (entry.size ?? 0) > 0));
+  const payloads = toc.entries.filter(isPayload);
   if (payloads.some((entry) => entry.chunkDigest === undefined)) return undefined;
   // Also a layer nobody annotated becomes verifiable; the size of its tar is for old readers only and not known here.
   const annotations = { ...layer.descriptor.annotations, [ANNOTATION.tocDigest]: toc.digest };
@@ -49,20 +49,46 @@ export async function openEstargz(layer: StoredLayer, signal?: AbortSignal): Pro
   if (!footer) throw corrupt(`${what} has no eStargz footer`, { offset: Math.max(0, layer.source.size - FOOTER_SIZE.estargz) });
   const toc = footer.kind === 'external' ? await externalToc(layer, signal) : await readToc({ ...layer, source }, footer, signal);
   const end = footer.tocOffset ?? layer.source.size - FOOTER_SIZE.external;
+  const { annotations = {} } = layer.descriptor;
+  const index = buildIndex(toc.entries, end);
+  const tarSize = /^\d{1,15}$/.test(annotations[ANNOTATION.uncompressedSize] ?? '') ? Number(annotations[ANNOTATION.uncompressedSize]) : undefined;
   return {
     format: 'estargz',
-    index: buildIndex(toc.entries, end),
+    index,
     sources: [layer.source],
     inflate: async (chunk, packed) => gunzipMember(packed, { skip: chunk.skip ?? 0, size: chunk.size }),
     indexBytes: toc.bytes + FOOTER_SIZE[footer.kind],
     reserved: RESERVED_NAMES,
+    ...(tarSize !== undefined && { tarSize }),
+    problems: problemsOf(toc, footer, annotations),
     facts: {
       footer: footer.kind,
+      landmark: landmarkOf(toc),
       tocDigest: toc.digest,
-      tocVerified: layer.descriptor.annotations?.[ANNOTATION.tocDigest] !== undefined,
+      tocVerified: annotations[ANNOTATION.tocDigest] !== undefined,
       ...(footer.tocOffset !== undefined && { tocOffset: footer.tocOffset }),
     },
   };
+}
+
+/** What keeps a verifying reader from mounting the layer, though it can be read (§15). */
+function problemsOf(toc: Toc, footer: Footer, annotations: Readonly<Record<string, string>>): string[] {
+  const problems: string[] = [];
+  if (annotations[ANNOTATION.tocDigest] === undefined) problems.push(`no annotation ${ANNOTATION.tocDigest}: nothing vouches for the TOC`);
+  if (footer.kind === 'legacy') problems.push('legacy stargz: readers that verify refuse it');
+  const bare = toc.entries.filter((entry) => isPayload(entry) && entry.chunkDigest === undefined);
+  if (bare[0]) problems.push(`${bare.length} payloads have no chunkDigest, ${JSON.stringify(bare[0].name)} is the first`);
+  return problems;
+}
+
+function isPayload(entry: TocEntry): boolean {
+  return entry.type === 'chunk' || (entry.type === 'reg' && (entry.size ?? 0) > 0);
+}
+
+/** Which landmark a reader finds: it tells how much to fetch before anything is asked for (§7.2). */
+function landmarkOf(toc: Toc): string {
+  const names = new Set(toc.entries.map((entry) => entry.name));
+  return names.has(NO_PREFETCH_LANDMARK) ? NO_PREFETCH_LANDMARK : names.has(PREFETCH_LANDMARK) ? PREFETCH_LANDMARK : 'none';
 }
 
 /** The same bytes, of which the last ones are read once, together, when first asked for. */

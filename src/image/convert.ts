@@ -8,9 +8,10 @@ import { ATTESTATION_SUBJECT } from '../oci/platform.ts';
 import { convertLayer, type LayerJob, type LayerOutcome, type SourceLayer } from './convert-layers.ts';
 import type { ConvertProgress, ConvertReport, PlatformReport } from './convert-report.ts';
 import { discardStore } from './discard.ts';
-import { readDocuments, type ImageDocument, type ImageDocumentTree, type IndexDocument, type OtherDocument } from './documents-tree.ts';
+import { readDocuments, type ImageDocument, type DocumentTree, type IndexDocument, type OtherDocument } from './documents-tree.ts';
 import { mapLimited } from './limited.ts';
 import type { Place } from './place.ts';
+import { platformOfConfig } from './select.ts';
 import { transferBlob } from './transfer.ts';
 
 export type { ConvertProgress, ConvertReport, LayerReport, PlatformReport } from './convert-report.ts';
@@ -47,7 +48,7 @@ export async function convertImage<O>(source: Place, target: Place, format: Form
   const workers = new ThreadPool(jobs);
   try {
     const root = await source.store.resolve(source.reference, signal);
-    const documents = await readDocuments(source.store, root, { ...(options.platforms && { platforms: options.platforms }), signal });
+    const { tree: documents, warnings } = await readDocuments(source.store, root, { platforms: options.platforms, signal });
     const job: LayerJob<O> = {
       source: source.store,
       target: options.dryRun ? discardStore(target.store.location) : target.store,
@@ -72,7 +73,7 @@ export async function convertImage<O>(source: Place, target: Place, format: Form
       platforms: publisher.platforms,
       totals: totals(outcomes, performance.now() - started),
       extraTags,
-      warnings: [...new Set([...outcomes.values()].flatMap(({ report }) => report.warnings.map((text) => `${report.source.digest}: ${printable(text)}`)))],
+      warnings: [...new Set([...warnings, ...[...outcomes.values()].flatMap(({ report }) => report.warnings.map((text) => `${report.source.digest}: ${printable(text)}`))])],
       dryRun: job.dryRun,
     };
   } finally {
@@ -85,7 +86,7 @@ function keyOf(layer: SourceLayer): string {
   return `${layer.descriptor.digest} ${layer.diffId}`;
 }
 
-async function convertLayers<O>(documents: ImageDocumentTree, job: LayerJob<O>, jobs: number, stop: AbortController): Promise<Map<string, LayerOutcome>> {
+async function convertLayers<O>(documents: DocumentTree, job: LayerJob<O>, jobs: number, stop: AbortController): Promise<Map<string, LayerOutcome>> {
   const layers = new Map<string, SourceLayer>();
   for (const image of imagesOf(documents)) for (const layer of layersOf(image)) layers.set(keyOf(layer), layer);
   // The largest first: what is left at the end is small.
@@ -95,7 +96,7 @@ async function convertLayers<O>(documents: ImageDocumentTree, job: LayerJob<O>, 
   return new Map(done);
 }
 
-function imagesOf(tree: ImageDocumentTree): ImageDocument[] {
+function imagesOf(tree: DocumentTree): ImageDocument[] {
   return tree.kind === 'image' ? [tree] : tree.kind === 'index' ? tree.children.flatMap(imagesOf) : [];
 }
 
@@ -131,7 +132,7 @@ class Publisher<O> {
   }
 
   /** Returns the new root's descriptor. */
-  async publish(tree: ImageDocumentTree): Promise<Descriptor> {
+  async publish(tree: DocumentTree): Promise<Descriptor> {
     const published = tree.kind === 'image' ? await this.#image(tree) : tree.kind === 'index' ? await this.#index(tree) : await this.#other(tree);
     this.#moved.set(tree.descriptor.digest, published);
     return published;
@@ -165,7 +166,7 @@ class Publisher<O> {
     };
     const descriptor = await this.#document(image, document, manifest);
     this.platforms.push({
-      platform: image.descriptor.platform ?? platformOf(image),
+      platform: image.descriptor.platform ?? platformOfConfig(image.config),
       source: image.descriptor.digest,
       digest: descriptor.digest,
       layers: outcomes.map(({ report }) => report),
@@ -174,7 +175,7 @@ class Publisher<O> {
   }
 
   async #index(tree: IndexDocument): Promise<Descriptor> {
-    const entries = new Map<ImageDocumentTree, Descriptor>();
+    const entries = new Map<DocumentTree, Descriptor>();
     for (const child of tree.children) entries.set(child, await this.publish(child));
     const manifests = tree.children.map((child) => {
       const entry = { ...child.descriptor, ...entries.get(child) };
@@ -215,9 +216,4 @@ class Publisher<O> {
     if (!this.#job.dryRun) await transferBlob(this.#job.source as ImageStore, this.#job.target, descriptor, this.#job.signal);
     return descriptor;
   }
-}
-
-function platformOf(image: ImageDocument): Platform | undefined {
-  const { os, architecture } = image.config;
-  return os && architecture ? { os, architecture } : undefined;
 }

@@ -1,9 +1,12 @@
-import { collect } from '../core/stream.ts';
+import type { Digest } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
-import { MANIFEST_LIMIT, parseConfig, parseIndex, parseManifest, type ImageConfig, type ImageIndex, type ImageManifest } from '../oci/documents.ts';
-import { DOCKER, isIndexType, isManifestType, OCI } from '../oci/media-types.ts';
-import { isAttestation, selectPlatform } from '../oci/platform.ts';
+import { parseConfig, parseIndex, parseManifest, type ImageConfig, type ImageIndex, type ImageManifest } from '../oci/documents.ts';
+import { isIndexType, isManifestType } from '../oci/media-types.ts';
+import { isAttestation } from '../oci/platform.ts';
+import { narrowRoot } from './copy-narrow.ts';
+import { layerCountProblem } from './open.ts';
+import { checkDocumentType, fetchDocument, isImageConfigType, MAX_INDEX_DEPTH } from './select.ts';
 
 /** A manifest that describes a container image. */
 export interface ImageDocument {
@@ -14,11 +17,11 @@ export interface ImageDocument {
   readonly config: ImageConfig;
 }
 
-/** Anything else that an index may list: attestations, artifacts, types from the future. Carried, never changed. */
+/** Anything else that an index may list: attestations, artifacts, blobs. Carried, never changed. */
 export interface OtherDocument {
   readonly kind: 'other';
   readonly descriptor: Descriptor;
-  readonly bytes: Uint8Array;
+  /** What has to be there before it: config and layers of a manifest. */
   readonly blobs: readonly Descriptor[];
 }
 
@@ -27,60 +30,58 @@ export interface IndexDocument {
   readonly descriptor: Descriptor;
   readonly bytes: Uint8Array;
   readonly index: ImageIndex;
-  /** The entries that were asked for, in index order. */
-  readonly children: readonly ImageDocumentTree[];
+  /** In index order. */
+  readonly children: readonly DocumentTree[];
 }
 
-export type ImageDocumentTree = ImageDocument | OtherDocument | IndexDocument;
+export type DocumentTree = ImageDocument | OtherDocument | IndexDocument;
 
-/** Indexes inside indexes inside indexes; real images have one level. */
-const MAX_DEPTH = 4;
+export interface ReadDocumentsOptions {
+  /** Only the images of these, and the attestations about them; default: all. */
+  readonly platforms?: readonly Platform[] | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
 
-/** Reads a root's documents: index, manifests and configs, each checked. `platforms` narrows an index to the matching images and their attestations. */
-export async function readDocuments(
-  store: ImageStore,
-  root: Descriptor,
-  options: { platforms?: readonly Platform[]; signal?: AbortSignal | undefined } = {},
-  depth = 0,
-): Promise<ImageDocumentTree> {
-  const { platforms, signal } = options;
-  const what = `${store.location} ${root.digest}`;
-  if (depth > MAX_DEPTH) throw new LazypullError('LIMIT', `${what}: more than ${MAX_DEPTH} indexes inside each other`);
-  if (!isIndexType(root.mediaType) && !isManifestType(root.mediaType)) {
-    throw new LazypullError('UNSUPPORTED', `${what} has media type ${root.mediaType}, which is no image manifest or index`);
-  }
-  const bytes = await collect(store.fetch(root, signal), MANIFEST_LIMIT, what);
-  if (isManifestType(root.mediaType)) return readManifest(store, root, bytes, signal);
+export interface ReadDocuments {
+  readonly tree: DocumentTree;
+  readonly warnings: readonly string[];
+}
+
+/** Reads a root's documents: index, manifests and configs, each checked. */
+export async function readDocuments(store: ImageStore, root: Descriptor, { platforms, signal }: ReadDocumentsOptions = {}): Promise<ReadDocuments> {
+  checkDocumentType(store, root);
+  if (!platforms || platforms.length === 0) return { tree: await read({ store, written: new Map(), signal }, root, 0), warnings: [] };
+  const { root: narrowed, written, warnings } = await narrowRoot(store, root, platforms, signal);
+  // That the index is written anew is no news here: a conversion does that to every index.
+  return { tree: await read({ store, written, signal }, narrowed, 0), warnings: narrowed.digest === root.digest ? warnings : [] };
+}
+
+interface From {
+  readonly store: ImageStore;
+  /** Documents that are not in the store. */
+  readonly written: ReadonlyMap<Digest, Uint8Array>;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function read(from: From, descriptor: Descriptor, depth: number): Promise<DocumentTree> {
+  const what = `${from.store.location} ${descriptor.digest}`;
+  if (depth > MAX_INDEX_DEPTH) throw new LazypullError('LIMIT', `${what}: more than ${MAX_INDEX_DEPTH} indexes inside each other`);
+  if (!isIndexType(descriptor.mediaType) && !isManifestType(descriptor.mediaType)) return { kind: 'other', descriptor, blobs: [] };
+  const bytes = from.written.get(descriptor.digest) ?? (await fetchDocument(from.store, descriptor, what, from.signal));
+  if (!isIndexType(descriptor.mediaType)) return readManifest(from, descriptor, bytes, what);
   const index = parseIndex(bytes, what);
-  const wanted = platforms && platforms.length > 0 ? narrow(index, platforms, what) : index.manifests;
-  const children: ImageDocumentTree[] = [];
-  for (const child of wanted) {
-    const known = isIndexType(child.mediaType) || isManifestType(child.mediaType);
-    if (known) children.push(await readDocuments(store, child, { signal }, depth + 1));
-    else children.push({ kind: 'other', descriptor: child, bytes: await collect(store.fetch(child, signal), MANIFEST_LIMIT, what), blobs: [] });
-  }
-  return { kind: 'index', descriptor: root, bytes, index, children };
+  const children: DocumentTree[] = [];
+  for (const child of index.manifests) children.push(await read(from, child, depth + 1));
+  return { kind: 'index', descriptor, bytes, index, children };
 }
 
-async function readManifest(store: ImageStore, descriptor: Descriptor, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<ImageDocument | OtherDocument> {
-  const what = `${store.location} ${descriptor.digest}`;
+async function readManifest(from: From, descriptor: Descriptor, bytes: Uint8Array, what: string): Promise<ImageDocument | OtherDocument> {
   const manifest = parseManifest(bytes, what);
-  const image = manifest.config.mediaType === OCI.config || manifest.config.mediaType === DOCKER.config;
-  if (!image || isAttestation(descriptor)) return { kind: 'other', descriptor, bytes, blobs: [manifest.config, ...manifest.layers] };
-  const config = parseConfig(await collect(store.fetch(manifest.config, signal), MANIFEST_LIMIT, `${what} config`), `${what} config`);
-  if (config.rootfs.diff_ids.length !== manifest.layers.length) {
-    throw corrupt(`${what} has ${manifest.layers.length} layers, but its config lists ${config.rootfs.diff_ids.length} diff_ids`);
+  if (!isImageConfigType(manifest.config.mediaType) || isAttestation(descriptor)) {
+    return { kind: 'other', descriptor, blobs: [manifest.config, ...manifest.layers] };
   }
+  const config = parseConfig(await fetchDocument(from.store, manifest.config, `${what} config`, from.signal), `${what} config`);
+  const problem = layerCountProblem(manifest, config);
+  if (problem) throw corrupt(`${what}: ${problem}`);
   return { kind: 'image', descriptor, bytes, manifest, config };
-}
-
-/** The entries that the wanted platforms select, and the attestations about them. */
-function narrow(index: ImageIndex, platforms: readonly Platform[], what: string): Descriptor[] {
-  const chosen = new Set<string>();
-  for (const platform of platforms) {
-    const found = selectPlatform(index.manifests, platform);
-    if (!found) throw new LazypullError('NOT_FOUND', `${what} has no image for ${platform.os}/${platform.architecture}${platform.variant ? `/${platform.variant}` : ''}`);
-    chosen.add(found.digest);
-  }
-  return index.manifests.filter((child) => chosen.has(child.digest) || (isAttestation(child) && chosen.has(child.annotations?.['vnd.docker.reference.digest'] ?? '')));
 }

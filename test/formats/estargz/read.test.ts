@@ -155,3 +155,12 @@ test('an external TOC is found beside the image, and missed with a clear error',
   const lonely = { descriptor: converted.layer.descriptor, source: new MemorySource(converted.blob) };
   await assert.rejects(estargz.open(lonely), refuses('NOT_FOUND', /-esgztoc/));
 });
+
+test('what keeps a verifying reader away is told, and so are landmark and tar size', async () => {
+  const good = await convertTar(estargz, simple(), {});
+  const opened = await estargz.open(stored(good));
+  assert.deepEqual([opened.problems, opened.facts?.['landmark'], opened.tarSize], [[], '.no.prefetch.landmark', good.layer.tarSize]);
+  const legacy = await estargz.open(strangers(blobWith([{ name: 'a', type: 'reg', size: 5, offset: MEMBER }], 'legacy')));
+  assert.equal(legacy.facts?.['landmark'], 'none');
+  assert.match(legacy.problems?.join('; ') ?? '', /no annotation .*toc\.digest.*legacy.*1 payloads have no chunkDigest, "a"/);
+});
