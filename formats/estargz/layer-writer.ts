@@ -1,6 +1,5 @@
 import { Digester, digestOf, type Digest } from '../../src/core/digest.ts';
 import { corrupt, LazypullError } from '../../src/core/errors.ts';
-import { streamOf } from '../../src/core/stream.ts';
 import type { ByteStream, ConvertContext, Sink } from '../../src/core/types.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { checkPath, cleanPath } from '../../src/tar/path.ts';
@@ -76,8 +75,8 @@ export class LayerWriter {
     return this.#members.blobSize;
   }
 
-  /** Adds an entry with its payload, which is `entry.size` bytes. */
-  async add(entry: TarEntry, body: ByteStream): Promise<void> {
+  /** Adds an entry with its payload, which is `entry.size` bytes in one piece or in many. */
+  async add(entry: TarEntry, body: Uint8Array | ByteStream): Promise<void> {
     checkPath(entry);
     const record = tocRecord(entry);
     this.#note(entry);
@@ -93,7 +92,7 @@ export class LayerWriter {
     await this.#header(encodeTarHeader({ path: name, type: 'file', mode: 0, uid: 0, gid: 0, size, mtime: EPOCH }));
     this.entries += 1;
     this.#apart = true;
-    await this.#payload({ name, type: 'reg', size }, size, streamOf(LANDMARK_CONTENT), { path: name, offset: 0 });
+    await this.#payload({ name, type: 'reg', size }, size, LANDMARK_CONTENT, { path: name, offset: 0 });
     this.#apart = true;
   }
 
@@ -144,13 +143,13 @@ export class LayerWriter {
     await this.#members.append(bytes);
   }
 
-  async #payload(record: TocEntry, size: number, body: ByteStream, place: { path: string; offset: number }): Promise<void> {
+  async #payload(record: TocEntry, size: number, body: Uint8Array | ByteStream, place: { path: string; offset: number }): Promise<void> {
     const { chunkSize } = this.#options;
     const whole = size > chunkSize ? { digest: undefined as Digest | undefined } : undefined;
     const digester = whole && new Digester();
     let left = 0;
     let done = 0;
-    for await (const bytes of body) {
+    for await (const bytes of body instanceof Uint8Array ? [body] : body) {
       digester?.update(bytes);
       for (let at = 0; at < bytes.length; ) {
         if (left === 0) {

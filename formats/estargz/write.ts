@@ -77,7 +77,7 @@ async function copyEntries(input: LayerInput, writer: LayerWriter, options: Opti
     for (let entry = await tar.next(); entry; entry = await tar.next(), ordinal++) {
       checkEntry(entry, options);
       if (!options.keepDiffId && RESERVED_NAMES.includes(cleanPath(entry.path))) continue;
-      if (!prefetched.has(ordinal)) await writer.add(entry, tar.body());
+      if (!prefetched.has(ordinal)) await writer.add(entry, tar.bodyReady() ?? tar.body());
     }
     // Also what does not belong to an entry is read to its end: size, digest and diffID of the source are checked there.
     await writer.trailer(tar.trailer());

@@ -1,4 +1,4 @@
-import { LazypullError } from '../core/errors.ts';
+import { LazypullError, printable } from '../core/errors.ts';
 import type { Io, OutputStream } from './io.ts';
 
 /** The flags that every command has. */
@@ -78,7 +78,7 @@ export class Output {
 
   /** Something that may need attention, on stderr; left out with `--quiet`. */
   warn(text: string): void {
-    if (!this.quiet) this.#io.stderr.write(`${this.styled('yellow', 'lazypull: warning:')} ${text}\n`);
+    if (!this.quiet) this.#io.stderr.write(`${this.styled('yellow', 'lazypull: warning:')} ${printable(text)}\n`);
   }
 
   /** A message that no flag silences: an error, or what `--stats` was asked for. */

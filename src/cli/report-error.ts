@@ -12,7 +12,8 @@ export function reportError(error: unknown, out: Output, debug: boolean): number
 }
 
 function describe(error: unknown): string {
-  if (error instanceof LazypullError) return error.message;
+  // Messages quote what strangers wrote: one line, whatever that was.
+  if (error instanceof LazypullError) return printable(error.message);
   return `internal error: ${printable(error instanceof Error ? `${error.name}: ${error.message}` : String(error))}`;
 }
 

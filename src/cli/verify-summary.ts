@@ -1,3 +1,4 @@
+import { printable } from '../core/errors.ts';
 import type { VerifyProblem, VerifyReport } from '../image/verify-report.ts';
 import { shortDigest, count, formatSize } from './units.ts';
 
@@ -16,5 +17,5 @@ export function verifySummary(report: VerifyReport): string {
 
 function problemLine({ code, message, layer, path }: VerifyProblem): string {
   const place = [...(layer && !message.includes(layer) ? [shortDigest(layer)] : []), ...(path !== undefined && !message.includes(path) ? [path] : [])];
-  return `${code}${place.length > 0 ? ` ${place.join(' ')}` : ''}: ${message}`;
+  return printable(`${code}${place.length > 0 ? ` ${place.join(' ')}` : ''}: ${message}`);
 }

@@ -81,6 +81,6 @@ export class Spool {
 }
 
 async function temporaryFile(): Promise<{ folder: string; handle: FileHandle }> {
-  const folder = await mkdtemp(join(tmpdir(), 'lazypull-'));
+  const folder = await mkdtemp(join(tmpdir(), 'lazypull-spool-'));
   return { folder, handle: await open(join(folder, 'spool'), 'wx+', 0o600) };
 }

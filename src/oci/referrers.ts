@@ -165,7 +165,8 @@ function readPage({ body, headers }: HttpAnswer): ImageIndex | undefined {
   if (headers.mediaType !== undefined && !/json/.test(headers.mediaType)) return undefined;
   try {
     return parseIndex(body, 'list of referrers');
-  } catch {
+  } catch (error) {
+    if (headers.mediaType !== undefined && isIndexType(headers.mediaType)) throw error;
     return undefined;
   }
 }

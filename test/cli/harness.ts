@@ -40,6 +40,19 @@ class Capture extends Writable {
     setImmediate(done);
   }
 
+  // What terminals can do besides; the spinner needs it to redraw its line.
+  cursorTo(column: number): boolean {
+    return this.write(`\u001b[${column + 1}G`);
+  }
+
+  moveCursor(_columns: number, rows: number): boolean {
+    return this.write(`\u001b[${Math.abs(rows)}${rows < 0 ? 'A' : 'B'}`);
+  }
+
+  clearLine(): boolean {
+    return this.write('\u001b[2K');
+  }
+
   get bytes(): Buffer {
     return Buffer.concat(this.parts);
   }

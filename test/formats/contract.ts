@@ -17,6 +17,7 @@ import { cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
 import { encodeTarHeader } from '../../src/tar/write.ts';
 import { convertTar, stored, strangers, tarInput, type Converted } from '../support/layers.ts';
+import { noise } from '../support/noise.ts';
 import { archive, entries } from '../support/tar-blocks.ts';
 import { directory, file, hardlink, symlink, tarCases, xattrs } from '../support/tar-corpus.ts';
 
@@ -187,17 +188,6 @@ export function formatContract<O>({ format, options, refuses, openRequests }: Co
       await fc.assert(fc.asyncProperty(fc.nat(converted.blob.length - 1), (size) => check(converted.blob.slice(0, size))), { numRuns: 60 });
     });
   }
-}
-
-/** Deterministic bytes that do not compress. */
-export function noise(size: number, seed = 1): Uint8Array {
-  const bytes = new Uint8Array(size);
-  let state = seed;
-  for (let i = 0; i < size; i++) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    bytes[i] = state >>> 24;
-  }
-  return bytes;
 }
 
 function sample(): Uint8Array {

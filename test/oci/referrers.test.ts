@@ -77,6 +77,11 @@ describe('referrers with an API', () => {
     assert.deepEqual(await store.referrers(subject), []);
     await store.close();
     await server.close();
+    const broken = await scripted((_, response) => response.writeHead(200, { 'content-type': OCI.index }).end('{"schemaVersion":2,"manifests":[{"digest":"x"}]}'));
+    const other = client(broken.host).store;
+    await rejectsWith(other.referrers(subject), 'CORRUPT', /list of referrers/);
+    await other.close();
+    await broken.close();
     await withRegistry({}, async (registry, one) => {
       registry.inject({ fault: { kind: 'status', status: 403 }, path: /referrers/ });
       await rejectsWith(one.store.referrers(subject), 'UNAUTHORIZED');

@@ -46,7 +46,7 @@ Example:
     const meter = new Meter('copying', 'blob');
     await Places.use(app, out, flags, async (places) => {
       const from = await places.open(source, { side: 'src' });
-      const to = await places.open(target, { side: 'dst', create: !flags.dryRun });
+      const to = await places.open(target, { side: 'dst', create: true });
       const report = await withProgress(out, meter, () => copyImage(from, to, {
         signal: app.io.signal,
         ...(platforms ? { platforms } : {}),

@@ -27,7 +27,8 @@ Exit code 1 means that something is wrong; what, is on standard output.
 Example:
   lazypull verify oci:./layout:app-esgz --against oci:./layout:app`);
   command.action(async (text: string, flags: Flags, self: Command) => {
-    const [{ verifyImage }, { parsePlatform }, { Meter }, { withProgress }, { Places }, { verifySummary }] = await Promise.all([
+    const [{ printable }, { verifyImage }, { parsePlatform }, { Meter }, { withProgress }, { Places }, { verifySummary }] = await Promise.all([
+      import('../../core/errors.ts'),
       import('../../image/verify.ts'),
       import('../../oci/platform.ts'),
       import('../meter.ts'),
@@ -54,7 +55,7 @@ Example:
           else meter.itemDone(event.moved ? 0 : event.size);
         },
       }));
-      for (const note of report.notes) out.note(`note: ${note}`);
+      for (const note of report.notes) out.note(printable(`note: ${note}`));
       if (out.json) await out.object(report);
       else await out.line(verifySummary(report));
       if (!report.ok) app.exitCode = EXIT.DIFFERENT;

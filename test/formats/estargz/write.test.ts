@@ -9,6 +9,7 @@ import type { LayerIndex, RegularNode } from '../../../src/core/types.ts';
 import { estargz, type EstargzOptions } from '../../../formats/estargz/index.ts';
 import { ANNOTATION, decodeFooter, decodeToc, type TocEntry } from '../../../formats/estargz/layout.ts';
 import { convertTar, gzipInput, stored, tarInput } from '../../support/layers.ts';
+import { noise } from '../../support/noise.ts';
 import { root } from '../../support/root.ts';
 import * as corpus from '../../support/tar-corpus.ts';
 import { archive, entries } from '../../support/tar-blocks.ts';
@@ -24,15 +25,6 @@ function tocOf(blob: Uint8Array): TocEntry[] {
 
 const names = (toc: readonly TocEntry[]): string[] => toc.filter((entry) => entry.type !== 'chunk').map((entry) => entry.name);
 const refuses = (code: ErrorCode, text: RegExp) => (error: unknown) => error instanceof LazypullError && error.code === code && text.test(error.message);
-const noise = (size: number, seed = 1): Uint8Array => {
-  const bytes = new Uint8Array(size);
-  let state = seed;
-  for (let i = 0; i < size; i++) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    bytes[i] = state >>> 24;
-  }
-  return bytes;
-};
 
 /** Words in no order: matches of all lengths and distances. */
 const text = (size: number): Uint8Array => {

@@ -1,0 +1,212 @@
+// LZ77: finds matches and decides which to use.
+//
+// Positions whose next four bytes hash alike share a row, which remembers the 16 latest of them, newest first, and a tag
+// of 8 further hash bits for each. One vector compare of the tags yields the candidates worth a look: no chain to walk.
+// A second, plain table remembers the latest occurrence of three bytes, for matches of that length.
+import { addLiterals, addMatch, beginBlocks, countLiteral, endBlocks, endStretch } from './deflate-block';
+import { ROW_BITS, ROWS, TRIPLE_BITS, TRIPLES } from './deflate-map';
+
+const MAX_LENGTH: u32 = 258;
+const MAX_DISTANCE: u32 = 32768;
+/** Any odd number without pattern spreads well; this is 2^32 divided by the golden ratio. */
+const MULTIPLIER: u32 = 0x9e37_79b1;
+const HASH_SHIFT: u32 = 32 - ROW_BITS - 8;
+const TRIPLE_SHIFT: u32 = 32 - TRIPLE_BITS;
+
+// A match is one number, so that the better of two is the larger: length << 16 | 65535 - distance. The longer match wins,
+// then the nearer one.
+/** No match: three bytes from further away than 4096 cost more than three literals, as a rule. */
+const NOTHING: u32 = ((3 << 16) | (65535 - 4096)) - 1;
+
+/** After so many bytes (2^8) without a match every second position is tried, then every third, and so on. */
+const PATIENCE: u32 = 8;
+const MAX_STEP: u32 = 32;
+/** Bytes after which a stretch is complete, and the fewest literals that may end one. */
+const STRETCH: usize = 4096;
+const MIN_LITERALS: usize = 1024;
+
+let attempts: u32 = 0;
+let goodMatch: u32 = 0;
+let lazyMatch: u32 = 0;
+let niceLength: u32 = 0;
+
+/**
+ * How hard to try. `tries`: candidates looked at per position. `good`: a match of this length halves them for the position
+ * behind it. `lazy`: a match of this length is taken without looking at the position behind it. `nice`: a match of this
+ * length ends the search.
+ */
+export function setEffort(tries: u32, good: u32, lazy: u32, nice: u32): void {
+  attempts = tries;
+  goodMatch = good << 16;
+  lazyMatch = lazy << 16;
+  niceLength = nice;
+}
+
+// @inline
+function hashOf(four: u32): u32 {
+  return (four * MULTIPLIER) >> HASH_SHIFT;
+}
+
+// @inline
+function rowOf(hash: u32): usize {
+  return ROWS + ((hash >> 8) << 6);
+}
+
+// @inline
+function tripleOf(four: u32): usize {
+  return TRIPLES + ((((four << 8) * MULTIPLIER) >> TRIPLE_SHIFT) << 1);
+}
+
+/** Makes `at` the newest position of a row; the oldest falls out. */
+// @inline
+function insert(row: usize, tags: v128, hash: u32, at: u32): void {
+  const newer = v128.load(row, 16);
+  const older = v128.load(row, 32);
+  v128.store(row, v128.shuffle<i8>(i8x16.splat(<i8>hash), tags, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30));
+  v128.store(row, v128.shuffle<i8>(i16x8.splat(<i16>at), newer, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29), 16);
+  v128.store(row, v128.shuffle<i8>(newer, older, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29), 32);
+}
+
+/** Length of a match of which 16 bytes are known, up to `longest`. */
+// @inline
+function extend(at: usize, distance: u32, longest: u32): u32 {
+  const from = at - distance;
+  let length: u32 = 16;
+  while (length < longest) {
+    const differs = load<u64>(from + length) ^ load<u64>(at + length);
+    if (differs != 0) {
+      length += <u32>(ctz(differs) >> 3);
+      break;
+    }
+    length += 8;
+  }
+  return min(length, longest);
+}
+
+// @inline
+function lengthOf(match: u32): u32 {
+  return match >> 16;
+}
+
+// @inline
+function distanceOf(match: u32): u32 {
+  return 65535 - (match & 0xffff);
+}
+
+/** Whether a match is worth one literal more than the one before: four bits per byte of length against the distances' bits. */
+// @inline
+function beats(match: u32, earlier: u32): bool {
+  if (lengthOf(match) <= lengthOf(earlier)) return false;
+  return ((lengthOf(match) - lengthOf(earlier)) << 2) + <u32>clz(distanceOf(match)) > <u32>clz(distanceOf(earlier)) + 2;
+}
+
+/**
+ * Compresses `[start, end)`; matches may reach back to `oldest`. With `final` the last block says so.
+ * Reads up to 24 bytes beyond `end`, without effect on the result.
+ */
+export function compressRange(oldest: usize, start: usize, end: usize, final: bool): void {
+  beginBlocks(start);
+  let at = start;
+  /** First byte not yet covered by a match or by literals that were added. */
+  let open = start;
+  /** Where the search began to be in vain. */
+  let quiet = start;
+  let stretchEnd = start + STRETCH;
+  /** The match found at the position before `at`, if it waits for a better one; 0 otherwise. */
+  let waiting: u32 = 0;
+  const hashEnd = end - start < 4 ? start : end - 3;
+  while (at < hashEnd) {
+    const four = load<u32>(at);
+    const hash = hashOf(four);
+    const row = rowOf(hash);
+    const tags = v128.load(row);
+    let candidates: u32 = i8x16.bitmask(i8x16.eq(tags, i8x16.splat(<i8>hash)));
+    const triple = tripleOf(four);
+    const last = (<u32>at - <u32>load<u16>(triple)) & 0xffff;
+    store<u16>(triple, <u32>at);
+    const reach = min<u32>(MAX_DISTANCE, <u32>(at - oldest));
+    const here = v128.load(at);
+    let best: u32 = NOTHING;
+    if (last - 1 < reach) {
+      const same: u32 = ctz(~i8x16.bitmask(i8x16.eq(here, v128.load(at - last))));
+      best = max<u32>(best, (same << 16) + 65535 - last);
+    }
+    if (candidates != 0) {
+      let tries = select<u32>(attempts >> 1, attempts, waiting >= goodMatch);
+      do {
+        const distance = (<u32>at - <u32>load<u16>(row + (ctz(candidates) << 1), 16)) & 0xffff;
+        candidates &= candidates - 1;
+        // Positions beyond reach are left over from earlier data; what follows in the row is older still.
+        if (distance - 1 >= reach) break;
+        let same: u32 = ctz(~i8x16.bitmask(i8x16.eq(here, v128.load(at - distance))));
+        if (same == 16) {
+          const longest = min<u32>(MAX_LENGTH, <u32>(end - at));
+          same = extend(at, distance, longest);
+          best = max<u32>(best, (same << 16) + 65535 - distance);
+          if (same >= niceLength || same == longest) break;
+        }
+        best = max<u32>(best, (same << 16) + 65535 - distance);
+      } while (candidates != 0 && --tries != 0);
+    }
+    insert(row, tags, hash, <u32>at);
+    const left = <u32>(end - at);
+    if (lengthOf(best) > left) best = (left << 16) | (best & 0xffff);
+
+    let inserted = at + 1;
+    if (waiting != 0) {
+      if (beats(best, waiting)) {
+        countLiteral(at - 1);
+        waiting = best;
+        if (best < lazyMatch) {
+          at++;
+          continue;
+        }
+      } else at--;
+    } else if (best > NOTHING) {
+      waiting = best;
+      if (best < lazyMatch) {
+        at++;
+        continue;
+      }
+    } else {
+      const next = min(at + min<u32>(MAX_STEP, 1 + (<u32>(at - quiet) >> PATIENCE)), end);
+      do {
+        countLiteral(at);
+        at++;
+      } while (at < next);
+      if (at >= stretchEnd && at - open >= MIN_LITERALS) {
+        addLiterals(<u32>(at - open));
+        open = at;
+        endStretch(at);
+        stretchEnd = at + STRETCH;
+      }
+      continue;
+    }
+
+    addMatch(<u32>(at - open), lengthOf(waiting), distanceOf(waiting));
+    at += lengthOf(waiting);
+    open = quiet = at;
+    waiting = 0;
+    const insertEnd = min(at, hashEnd);
+    for (; inserted < insertEnd; inserted++) {
+      const skipped = load<u32>(inserted);
+      const skippedHash = hashOf(skipped);
+      const skippedRow = rowOf(skippedHash);
+      insert(skippedRow, v128.load(skippedRow), skippedHash, <u32>inserted);
+      store<u16>(tripleOf(skipped), <u32>inserted);
+    }
+    if (at >= stretchEnd) {
+      endStretch(at);
+      stretchEnd = at + STRETCH;
+    }
+  }
+  if (waiting != 0) {
+    at--;
+    addMatch(<u32>(at - open), lengthOf(waiting), distanceOf(waiting));
+    at += lengthOf(waiting);
+    open = at;
+  }
+  for (; at < end; at++) countLiteral(at);
+  if (open < end) addLiterals(<u32>(end - open));
+  endBlocks(end, final);
+}
