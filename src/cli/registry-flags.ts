@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander';
-import { LazypullError } from '../core/errors.ts';
+import { LazypullError, throwIfAborted } from '../core/errors.ts';
 import type { RegistryOptions } from '../oci/registry-options.ts';
 import type { Io } from './io.ts';
 
@@ -80,7 +80,22 @@ export async function readPasswords(flags: RegistryFlags, io: Io): Promise<Passw
   }));
 }
 
+/** All of standard input, unless the command is cancelled while it waits: a terminal may never end it. */
 async function readText(io: Io): Promise<string> {
+  throwIfAborted(io.signal);
+  let cancel: () => void = () => undefined;
+  const cancelled = new Promise<never>((_, reject) => {
+    cancel = () => reject(new LazypullError('CANCELLED', 'cancelled'));
+    io.signal.addEventListener('abort', cancel, { once: true });
+  });
+  try {
+    return await Promise.race([collectText(io), cancelled]);
+  } finally {
+    io.signal.removeEventListener('abort', cancel);
+  }
+}
+
+async function collectText(io: Io): Promise<string> {
   const parts: Buffer[] = [];
   let size = 0;
   for await (const part of io.stdin) {

@@ -1,8 +1,77 @@
-import { constants, deflateRawSync } from 'node:zlib';
+import { concat } from '../core/bytes.ts';
+import { LazypullError } from '../core/errors.ts';
+import { deflateWasm } from './kernels/generated.ts';
+import { KernelPool, type WasmGlobal, type WasmMemory } from './kernels/wasm.ts';
 
+/** What kernels/assembly/deflate.ts exports. */
+interface DeflateKernel {
+  readonly memory: WasmMemory;
+  readonly OUTPUT: WasmGlobal;
+  readonly SEGMENT: WasmGlobal;
+  setEffort(tries: number, good: number, lazy: number, nice: number): void;
+  begin(size: number): number;
+  next(): number;
+  compress(size: number, end: number): number;
+  copy(size: number, end: number): number;
+}
+
+/** How a call of the kernel ends: more segments follow, the stream is finished, or others will go on behind it. */
+const CONTINUE = 0;
+const FINISH = 1;
+const FLUSH = 2;
+
+/** Level used unless told: smaller than zlib's level 9 on container layers, at several times its speed. */
 export const DEFAULT_LEVEL = 6;
 
-/** Compresses; the result is lent until the next call. Not `final`: other blocks can follow, on a byte boundary. */
+/** What `setEffort` of kernels/assembly/deflate-match.ts takes, by level. Any change changes digests of converted images. */
+const EFFORTS: readonly (readonly [tries: number, good: number, lazy: number, nice: number])[] = [
+  [0, 0, 0, 0], // stored
+  [1, 258, 0, 32],
+  [3, 258, 0, 32],
+  [3, 4, 6, 64],
+  [4, 4, 8, 64],
+  [6, 5, 12, 96],
+  [8, 6, 16, 128],
+  [12, 8, 32, 258],
+  [16, 16, 64, 258],
+  [16, 258, 258, 258],
+];
+
+let instance: { readonly kernel: DeflateKernel; readonly memory: Uint8Array; readonly output: number; readonly segment: number } | undefined;
+let instanceLevel = -1;
+
+function open(level: number): NonNullable<typeof instance> {
+  const effort = EFFORTS[level];
+  if (!effort) throw new LazypullError('USAGE', `compression level must be a whole number from 0 to 9, not ${level}`);
+  if (!instance) {
+    const kernel = new KernelPool<DeflateKernel>(deflateWasm, 0).borrow();
+    instance = { kernel, memory: new Uint8Array(kernel.memory.buffer), output: kernel.OUTPUT.value, segment: kernel.SEGMENT.value };
+  }
+  if (instanceLevel !== level) instance.kernel.setEffort(...effort);
+  instanceLevel = level;
+  return instance;
+}
+
+/**
+ * Compresses `input` of any length into a raw deflate stream (RFC 1951). Levels are 0 (stored) to 9 (smallest). Equal
+ * input and level give equal bytes, everywhere and whatever was compressed before.
+ *
+ * The result is lent: it stays valid until the next call in this thread. Without `final` no block is marked as the last
+ * and the stream ends on a byte boundary, so that another can be appended to it.
+ */
 export function deflateRaw(input: Uint8Array, level: number = DEFAULT_LEVEL, final = true): Uint8Array {
-  return deflateRawSync(input, { level, finishFlush: final ? constants.Z_FINISH : constants.Z_SYNC_FLUSH });
+  const { kernel, memory, output, segment } = open(level);
+  const run = level === 0 ? kernel.copy : kernel.compress;
+  const parts: Uint8Array[] = [];
+  let place = kernel.begin(Math.min(input.length, segment));
+  for (let at = 0; ; at += segment) {
+    const rest = input.length - at;
+    memory.set(rest === input.length && rest <= segment ? input : input.subarray(at, at + segment), place);
+    const isLast = rest <= segment;
+    const bytes = memory.subarray(output, output + run(Math.min(rest, segment), isLast ? (final ? FINISH : FLUSH) : CONTINUE));
+    if (isLast && parts.length === 0) return bytes;
+    parts.push(isLast ? bytes : bytes.slice());
+    if (isLast) return concat(parts);
+    place = kernel.next();
+  }
 }

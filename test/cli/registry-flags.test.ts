@@ -52,6 +52,13 @@ describe('registry flags', () => {
     for (const [flags, stdin, message] of cases) await assert.rejects(readPasswords(flags, io(stdin)), { code: 'USAGE', message }, JSON.stringify(flags));
   });
 
+  it('can be cancelled while it waits for a password', async () => {
+    const stop = new AbortController();
+    const waiting = readPasswords({ username: 'u', passwordStdin: true }, { ...io(''), stdin: new PassThrough(), signal: stop.signal });
+    setImmediate(() => stop.abort());
+    await assert.rejects(waiting, { code: 'CANCELLED' });
+  });
+
   it('leaves standard input alone when no password is read from it', async () => {
     const untouched = { ...io(''), get stdin(): never { throw new Error('read'); } };
     assert.equal((await readPasswords({ plainHttp: true }, untouched)).size, 0);

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { LazypullError } from '../../src/core/errors.ts';
 import { collect, streamOf } from '../../src/core/stream.ts';
@@ -6,7 +8,6 @@ import type { ByteStream } from '../../src/core/types.ts';
 import { startFaultRegistry, type FaultRegistry, type FaultRegistryOptions } from '../support/fault-registry.ts';
 import { client, scripted, type Client, type Scripted, type Seen } from './scripted.ts';
 import { blobOf, noise, rejectsWith } from './store-contract.ts';
-import type { ServerResponse } from 'node:http';
 
 const MIB = 1024 * 1024;
 const bytes = noise(20 * MIB + 12_345);
@@ -67,6 +68,26 @@ describe('pushing a blob', () => {
       await one.store.push(descriptor, () => assert.fail('not needed'));
       assert.deepEqual(steps(registry), ['HEAD 200']);
     });
+  });
+
+  it('copies what it is lent when the registry reads slowly', async () => {
+    let received = Buffer.alloc(0);
+    const server = createServer((request, response) => {
+      if (request.method !== 'PUT') return void response.writeHead(request.method === 'HEAD' ? 404 : 202, { location: '/up' }).end();
+      // Long enough for every buffer on the way to fill.
+      setTimeout(async () => {
+        received = Buffer.concat(await request.toArray());
+        response.writeHead(201).end();
+      }, 100);
+    });
+    await new Promise<void>((resolve) => {
+      server.listen(0, '127.0.0.1', resolve);
+    });
+    const { store } = client(`127.0.0.1:${(server.address() as AddressInfo).port}`);
+    await store.push(descriptor, () => lent(bytes, 5000));
+    assert.ok(received.equals(bytes));
+    await store.close();
+    server.close();
   });
 
   it('starts over after a failure, in a new session with a new stream', async () => {

@@ -172,7 +172,7 @@ function writeBlock(end: usize, matches: usize, final: bool): void {
   let metas: u32 = 19;
   while (metas > 4 && load<u8>(META_LENGTHS + load<u8>(order + metas - 1)) == 0) metas--;
 
-  let dynamicCost = 17 + metas * 3;
+  let dynamicCost: u32 = 17 + metas * 3;
   let fixedCost: u32 = 3;
   let extra: u32 = 0;
   for (let i: u32 = 0; i < 19; i++) dynamicCost += load<u32>(META_COUNTS + (i << 2)) * (load<u8>(META_LENGTHS + i) + metaExtra(i));
@@ -242,9 +242,9 @@ function planHeader(literals: u32, distances: u32): usize {
     while (i + n < total && load<u8>(HEADER_LENGTHS + i + n) == length) n++;
     i += n;
     if (length == 0) {
-      for (; n >= 11; to += 2) {
+      while (n >= 11) {
         const times = min<u32>(n, 138);
-        to = putMeta(to, 18, times - 11) - 2;
+        to = putMeta(to, 18, times - 11);
         n -= times;
       }
       if (n >= 3) {

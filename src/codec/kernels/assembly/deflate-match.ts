@@ -26,6 +26,7 @@ const STRETCH: usize = 4096;
 const MIN_LITERALS: usize = 1024;
 
 let attempts: u32 = 0;
+let fewerAttempts: u32 = 0;
 let goodMatch: u32 = 0;
 let lazyMatch: u32 = 0;
 let niceLength: u32 = 0;
@@ -37,6 +38,7 @@ let niceLength: u32 = 0;
  */
 export function setEffort(tries: u32, good: u32, lazy: u32, nice: u32): void {
   attempts = tries;
+  fewerAttempts = max<u32>(1, tries >> 1);
   goodMatch = good << 16;
   lazyMatch = lazy << 16;
   niceLength = nice;
@@ -132,7 +134,7 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
       best = max<u32>(best, (same << 16) + 65535 - last);
     }
     if (candidates != 0) {
-      let tries = select<u32>(attempts >> 1, attempts, waiting >= goodMatch);
+      let tries = select<u32>(fewerAttempts, attempts, waiting >= goodMatch);
       do {
         const distance = (<u32>at - <u32>load<u16>(row + (ctz(candidates) << 1), 16)) & 0xffff;
         candidates &= candidates - 1;
@@ -144,8 +146,7 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
           same = extend(at, distance, longest);
           best = max<u32>(best, (same << 16) + 65535 - distance);
           if (same >= niceLength || same == longest) break;
-        }
-        best = max<u32>(best, (same << 16) + 65535 - distance);
+        } else best = max<u32>(best, (same << 16) + 65535 - distance);
       } while (candidates != 0 && --tries != 0);
     }
     insert(row, tags, hash, <u32>at);
