@@ -57,7 +57,7 @@ export class LayerWriter {
   /** The next payload must not share a member with the one before. */
   #apart = true;
   readonly warnings: string[] = [];
-  /** TOC entries, chunk records not counted. */
+  /** TOC entries, landmarks and chunk records not counted. */
   entries = 0;
   chunks = 0;
 
@@ -90,7 +90,6 @@ export class LayerWriter {
   async landmark(name: string): Promise<void> {
     const size = LANDMARK_CONTENT.length;
     await this.#header(encodeTarHeader({ path: name, type: 'file', mode: 0, uid: 0, gid: 0, size, mtime: EPOCH }));
-    this.entries += 1;
     this.#apart = true;
     await this.#payload({ name, type: 'reg', size }, size, LANDMARK_CONTENT, { path: name, offset: 0 });
     this.#apart = true;

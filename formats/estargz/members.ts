@@ -163,9 +163,10 @@ export class MemberWriter {
       return;
     }
     const plans: MemberPlan[] = members.map(({ length, placed }) => ({ length, hashes: placed.map(({ inner, length: size }) => ({ offset: inner, length: size })) }));
+    // Before a thread gets hold of the memory: the result will take the place of these bytes.
+    this.#tar.update(new Uint8Array(lease.memory, 0, used));
     const result = gzipMembers(this.#context.workers, lease, plans, this.#level);
     result.catch(() => undefined);
-    this.#tar.update(new Uint8Array(lease.memory, 0, used));
     this.#queue.push({ lease, members, result });
     this.#draining ??= this.#drain();
   }

@@ -5,6 +5,7 @@ import { checkRange, sliceSource, streamSource } from '../../src/core/source.ts'
 import { collect } from '../../src/core/stream.ts';
 import type { AdoptedLayer, ByteSource, OpenLayer, StoredLayer } from '../../src/core/types.ts';
 import { gunzip, gunzipMember } from '../../src/codec/gzip.ts';
+import { cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
 import { ANNOTATION, decodeFooter, decodeToc, EXTERNAL_TOC_SUFFIX, FOOTER_SIZE, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK, RESERVED_NAMES, TOC_NAME, type Footer, type TocEntry } from './layout.ts';
 import { buildIndex } from './toc-tree.ts';
@@ -36,7 +37,7 @@ export async function adoptEstargz(layer: StoredLayer, signal?: AbortSignal): Pr
   const annotations = { ...layer.descriptor.annotations, [ANNOTATION.tocDigest]: toc.digest };
   return {
     descriptor: { ...layer.descriptor, annotations },
-    entries: toc.entries.filter((entry) => entry.type !== 'chunk').length,
+    entries: toc.entries.filter((entry) => entry.type !== 'chunk' && !RESERVED_NAMES.includes(cleanPath(entry.name))).length,
     chunks: payloads.length,
   };
 }

@@ -8,7 +8,7 @@ interface DeflateKernel {
   readonly memory: WasmMemory;
   readonly OUTPUT: WasmGlobal;
   readonly SEGMENT: WasmGlobal;
-  setEffort(tries: number, good: number, lazy: number, nice: number): void;
+  setEffort(binary: number, text: number, good: number, lazy: number, lazier: number, nice: number): void;
   begin(size: number): number;
   next(): number;
   compress(size: number, end: number): number;
@@ -24,17 +24,17 @@ const FLUSH = 2;
 export const DEFAULT_LEVEL = 6;
 
 /** What `setEffort` of kernels/assembly/deflate-match.ts takes, by level. Any change changes digests of converted images. */
-const EFFORTS: readonly (readonly [tries: number, good: number, lazy: number, nice: number])[] = [
-  [0, 0, 0, 0], // stored
-  [1, 258, 0, 32],
-  [3, 258, 0, 32],
-  [3, 4, 6, 64],
-  [4, 4, 8, 64],
-  [6, 5, 12, 96],
-  [8, 6, 16, 128],
-  [12, 8, 32, 258],
-  [16, 16, 64, 258],
-  [16, 258, 258, 258],
+const EFFORTS: readonly (readonly [binary: number, text: number, good: number, lazy: number, lazier: number, nice: number])[] = [
+  [0, 0, 0, 0, 0, 0], // stored
+  [1, 1, 258, 0, 0, 32],
+  [3, 3, 258, 0, 0, 32],
+  [3, 4, 4, 6, 0, 64],
+  [4, 6, 4, 8, 0, 64],
+  [6, 8, 6, 12, 0, 96],
+  [8, 16, 8, 16, 0, 128],
+  [12, 16, 8, 32, 6, 258],
+  [16, 16, 16, 64, 8, 258],
+  [16, 16, 258, 258, 32, 258],
 ];
 
 let instance: { readonly kernel: DeflateKernel; readonly memory: Uint8Array; readonly output: number; readonly segment: number } | undefined;

@@ -33,7 +33,7 @@ export interface GzipBlock extends BlockStart {
 }
 
 /** Longest header accepted. Names and comments have no limit of their own, and it must fit the input window. */
-const MAX_HEADER = 1 << 19;
+const MAX_HEADER = 3 << 16;
 
 /**
  * Decoder of gzip streams with any number of members (RFC 1952), without any waiting: bytes are fed, views of the output

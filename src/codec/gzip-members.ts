@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
 import type { Lease, WorkerPool } from '../core/types.ts';
-import type { Digest } from '../core/digest.ts';
+import { digestOf, type Digest } from '../core/digest.ts';
 import { crc32 } from './crc32.ts';
 import { deflateRaw } from './deflate.ts';
 import { gzipHeader, gzipTrailer } from './gzip.ts';
@@ -15,6 +14,7 @@ export interface MemberPlan {
 
 /** Consecutive members, compressed. */
 export interface CompressedMembers {
+  /** Lies in the lease unless it found no room there: gone with it. */
   readonly bytes: Uint8Array;
   /** Compressed size of each member. */
   readonly lengths: readonly number[];
@@ -28,38 +28,55 @@ interface GzipJob {
   readonly level: number;
 }
 
-/** Has the members that lie back to back in a lease compressed and hashed by one thread of the pool. */
-export function gzipMembers(workers: WorkerPool, lease: Lease, members: readonly MemberPlan[], level: number): Promise<CompressedMembers> {
-  return workers.run<GzipJob, CompressedMembers>('gzip-members', { memory: lease.memory, members, level });
+interface GzipResult {
+  readonly size: number;
+  /** The compressed bytes, when they are larger than the memory that the plain ones came in. */
+  readonly overflow?: Uint8Array;
+  readonly lengths: readonly number[];
+  readonly digests: readonly Digest[];
 }
 
+/**
+ * Has the members that lie back to back in a lease compressed and hashed by one thread of the pool. The result takes their
+ * place in the lease: nothing is allocated, and nothing is left for the garbage collector.
+ */
+export async function gzipMembers(workers: WorkerPool, lease: Lease, members: readonly MemberPlan[], level: number): Promise<CompressedMembers> {
+  const { size, overflow, lengths, digests } = await workers.run<GzipJob, GzipResult>('gzip-members', { memory: lease.memory, members, level });
+  return { bytes: overflow ?? new Uint8Array(lease.memory, 0, size), lengths, digests };
+}
+
+/** Where a thread puts compressed members together; grows as needed and is used again. */
+let scratch = new Uint8Array(0);
+
 /** The job itself, as the worker script runs it. */
-export function runGzipMembers(job: GzipJob): CompressedMembers {
-  const parts: Uint8Array[] = [];
+export function runGzipMembers(job: GzipJob): GzipResult {
   const lengths: number[] = [];
   const digests: Digest[] = [];
-  let at = 0;
+  let from = 0;
   let size = 0;
-  for (const member of job.members) {
-    const bytes = new Uint8Array(job.memory, at, member.length);
-    for (const range of member.hashes) {
-      digests.push(`sha256:${createHash('sha256').update(bytes.subarray(range.offset, range.offset + range.length)).digest('hex')}`);
+  const put = (bytes: Uint8Array): void => {
+    if (size + bytes.length > scratch.length) {
+      const larger = new Uint8Array(Math.max(size + bytes.length, 2 * scratch.length, 1 << 20));
+      larger.set(scratch.subarray(0, size));
+      scratch = larger;
     }
-    const packed = [gzipHeader(job.level), new Uint8Array(deflateRaw(bytes, job.level)), gzipTrailer(crc32(bytes), member.length)];
-    const length = packed.reduce((sum, part) => sum + part.length, 0);
-    parts.push(...packed);
-    lengths.push(length);
-    size += length;
-    at += member.length;
+    scratch.set(bytes, size);
+    size += bytes.length;
+  };
+  for (const { length, hashes } of job.members) {
+    const bytes = new Uint8Array(job.memory, from, length);
+    for (const range of hashes) digests.push(digestOf(bytes.subarray(range.offset, range.offset + range.length)));
+    const start = size;
+    put(gzipHeader(job.level));
+    put(deflateRaw(bytes, job.level));
+    put(gzipTrailer(crc32(bytes), length));
+    lengths.push(size - start);
+    from += length;
   }
-  // One array of its own, so that it can be handed to the other thread without a copy.
-  const all = new Uint8Array(size);
-  let to = 0;
-  for (const part of parts) {
-    all.set(part, to);
-    to += part.length;
-  }
-  return { bytes: all, lengths, digests };
+  const result = scratch.subarray(0, size);
+  if (size > job.memory.byteLength) return { size, overflow: result.slice(), lengths, digests };
+  new Uint8Array(job.memory).set(result);
+  return { size, lengths, digests };
 }
 
 /** Bytes as deflate blocks that others follow: no final block, and a whole number of bytes. */

@@ -49,7 +49,7 @@ export interface BlockStart {
 export type InflateStatus = 'done' | 'input' | 'output';
 
 /**
- * Streaming raw deflate decoder (RFC 1951) in bounded memory: about 2 MiB. Bytes are pushed in and views of the output
+ * Streaming raw deflate decoder (RFC 1951) in bounded memory: about 1.4 MiB. Bytes are pushed in and views of the output
  * window are taken out, both by the caller; nothing waits and nothing queues. `close` gives the memory to the next user.
  *
  * One inflater can decode several streams one after another (gzip members): after 'done' the input stands behind the
@@ -140,7 +140,7 @@ export class Inflater {
     this.#done = false;
   }
 
-  /** Copies in as much of `bytes` as there is room for (up to 1 MiB) and returns how much that was. */
+  /** Copies in as much of `bytes` as there is room for (up to 256 KiB) and returns how much that was. */
   push(bytes: Uint8Array): number {
     if (this.#inputEnd + bytes.length > this.#inputLimit && this.#inputAt > this.#input) {
       this.#memory.copyWithin(this.#input, this.#inputAt, this.#inputEnd);

@@ -6,7 +6,7 @@ import type { WorkerReply } from './pool.ts';
 const jobs: Record<string, (job: never) => { result: unknown; move: ArrayBuffer[] }> = {
   'gzip-members': (job) => {
     const result = runGzipMembers(job);
-    return { result, move: [result.bytes.buffer as ArrayBuffer] };
+    return { result, move: result.overflow ? [result.overflow.buffer as ArrayBuffer] : [] };
   },
   'deflate-piece': (job) => {
     const result = runDeflatePiece(job);

@@ -146,7 +146,7 @@ function compareWithTar(layer: ImageLayer, open: OpenLayer, scanned: ScannedTar,
     if (kind === 'mtime-lost') lost += 1;
     else problems.add({ code: 'DIFFERENT', message: `${layer.name}: ${kind}: ${detail}`, layer: layer.descriptor.digest, path });
   }
-  if (lost > 0) problems.notes.add(`${layer.name}: the index has ${lost} times less exactly than the tar, as its format keeps them`);
+  if (lost > 0) problems.notes.add(`${layer.name}: ${lost} modification ${lost === 1 ? 'time has' : 'times have'} fractions of a second that the index does not keep`);
 }
 
 /** Files whose content neither their own digest nor that of whole chunks vouches for are read the way a reader would. */

@@ -191,13 +191,13 @@ function hold(slot: Slot, { body }: WireResponse): void {
 
 /**
  * A stream on its way into a connection, which may write a piece after the stream has lent its memory to the next one:
- * hence the copy. While the stream has nothing to give, its slot is free for others.
+ * hence the copy (`slice` of a Buffer would be none). While the stream has nothing to give, its slot is free for others.
  */
 async function* outgoing(stream: AsyncIterable<Uint8Array>, slot: Slot): AsyncGenerator<Uint8Array> {
   slot.stalled(true);
   for await (const bytes of stream) {
     slot.stalled(false);
-    yield bytes.slice();
+    yield new Uint8Array(bytes);
     slot.stalled(true);
   }
   slot.stalled(false);

@@ -4,7 +4,7 @@ import type { ImageStore } from '../core/types.ts';
 import { openLayout, type LayoutOptions } from './layout.ts';
 import { checkName } from './layout-names.ts';
 import { formatReference, parseReference, referenceTarget, type Reference } from './reference.ts';
-import { openRegistry, type RegistryOptions } from './registry.ts';
+import type { RegistryOptions } from './registry.ts';
 
 /** Where an image is, as a user writes it. */
 export type Location = RegistryLocation | LayoutLocation;
@@ -83,6 +83,8 @@ export async function openLocation(text: string | Location, options: RegistryOpt
   const reference = locationTarget(location);
   if (location.transport === 'oci') return { location, store: await openLayout(location.folder, options), reference };
   const { domain, path } = location.reference;
+  // The HTTP client takes longer to load than a layout to open.
+  const { openRegistry } = await import('./registry.ts');
   return { location, store: openRegistry({ domain, path }, options), reference };
 }
 

@@ -104,7 +104,7 @@ export class RegistryStore implements ImageStore {
     await produce(async (bytes) => {
       size += bytes.length;
       if (size > MANIFEST_LIMIT) throw new LazypullError('LIMIT', `a manifest of more than ${MANIFEST_LIMIT} bytes cannot be stored`);
-      parts.push(bytes.slice());
+      parts.push(new Uint8Array(bytes));
     });
     throwIfAborted(signal);
     const bytes = Buffer.concat(parts);

@@ -5,19 +5,34 @@ import { digestOf } from '../../src/core/digest.ts';
 import { LazypullError } from '../../src/core/errors.ts';
 import { deflatePiece, gzipMembers } from '../../src/codec/gzip-members.ts';
 import { ThreadPool } from '../../src/codec/pool.ts';
+import { noise } from '../support/noise.ts';
 
 const is = (code: string) => (error: unknown) => error instanceof LazypullError && error.code === code;
 
 test('members come back in order with their sizes and digests', async () => {
   const pool = new ThreadPool(2);
   const lease = await pool.lease(3000);
-  const bytes = new Uint8Array(lease.memory, 0, 3000).fill(7, 0, 1000).fill(8, 1000);
+  const bytes = new Uint8Array(3000).fill(7, 0, 1000).fill(8, 1000);
+  new Uint8Array(lease.memory).set(bytes);
   const { bytes: packed, lengths, digests } = await gzipMembers(pool, lease, [{ length: 1000, hashes: [] }, { length: 2000, hashes: [{ offset: 0, length: 10 }, { offset: 10, length: 1990 }] }], 6);
   const [first = 0, second = 0] = lengths;
   assert.equal(first + second, packed.length);
   assert.deepEqual(gunzipSync(packed.subarray(0, first)), Buffer.from(bytes.slice(0, 1000)));
   assert.deepEqual(gunzipSync(packed.subarray(first)), Buffer.from(bytes.slice(1000)));
   assert.deepEqual(digests, [digestOf(bytes.slice(1000, 1010)), digestOf(bytes.slice(1010))]);
+  await pool.close();
+});
+
+test('members that grow beyond their memory come back all the same', async () => {
+  const pool = new ThreadPool(1);
+  const memory = new SharedArrayBuffer(4000);
+  const bytes = noise(4000);
+  new Uint8Array(memory).set(bytes);
+  const plans = Array.from({ length: 1000 }, () => ({ length: 4, hashes: [] }));
+  const { bytes: packed, lengths } = await gzipMembers(pool, { memory, release: () => undefined }, plans, 6);
+  assert.ok(packed.length > 4000);
+  assert.equal(lengths.reduce((sum, length) => sum + length, 0), packed.length);
+  assert.deepEqual(new Uint8Array(gunzipSync(packed)), bytes);
   await pool.close();
 });
 

@@ -143,6 +143,7 @@ describe('reading ranges of a blob', () => {
     ['no Content-Range', 206, {}, bytes.subarray(10, 30), 'CORRUPT'],
     ['a malformed Content-Range', 206, { 'content-range': 'bytes what' }, bytes.subarray(10, 30), 'CORRUPT'],
     ['other bytes', 206, { 'content-range': 'bytes 11-30/3000000' }, bytes.subarray(11, 31), 'CORRUPT'],
+    ['other bytes before', 206, { 'content-range': 'bytes 9-29/3000000' }, bytes.subarray(9, 29), 'CORRUPT'],
     ['fewer bytes', 206, { 'content-range': 'bytes 10-19/3000000' }, bytes.subarray(10, 20), 'CORRUPT'],
     ['more bytes', 206, { 'content-range': 'bytes 10-29/3000000', 'content-length': '21' }, bytes.subarray(10, 31), 'CORRUPT'],
     ['fewer bytes than it says', 206, { 'content-range': 'bytes 10-29/3000000', 'transfer-encoding': 'chunked' }, bytes.subarray(10, 25), 'SIZE_MISMATCH'],

@@ -36,6 +36,9 @@ export async function scripted(answer: (request: Seen, response: ServerResponse)
       Promise.resolve(answer(one, response)).catch(() => response.destroy());
     });
   });
+  // A test that fails before it closes its server must not hold up the others.
+  server.unref();
+  server.on('connection', (socket) => socket.unref());
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve);
   });

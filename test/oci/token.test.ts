@@ -295,6 +295,8 @@ describe('Authorizer', () => {
       const one = authorizer({ registry: new URL('https://registry.example/'), lookup: async () => basic, resolve: async () => ['93.184.216.34'] });
       await rejectsWith(one.answer(challenge(), [], undefined), 'UNAUTHORIZED', /token service that is not trusted/);
       await rejectsWith(one.answer(['Bearer realm="not a url"'], [], undefined), 'UNAUTHORIZED', /no URL/);
+      const inside = authorizer({ registry: new URL('https://registry.example/'), lookup: async () => basic, resolve: async (host) => [host === 'registry.example' ? '93.184.216.34' : '10.0.0.1'] });
+      await rejectsWith(inside.answer(['Bearer realm="https://auth.example/token"'], [], undefined), 'UNAUTHORIZED', /private network/);
       assert.equal(service.seen.length, 0);
     });
   });

@@ -111,11 +111,23 @@ function cost(counts: usize, more: usize): f32 {
   return bits + <f32>(HEADER_COST + sumI(used) * HEADER_COST_PER_SYMBOL);
 }
 
+/** Whether few of the stretch's literals have their high bit set. */
+function looksLikeText(): bool {
+  let low = i32x4.splat(0);
+  let high = i32x4.splat(0);
+  for (let at: usize = 0; at < 512; at += 16) {
+    low = i32x4.add(low, v128.load(RECENT_COUNTS + at));
+    high = i32x4.add(high, v128.load(RECENT_COUNTS + at, 512));
+  }
+  return sumI(high) << 3 <= sumI(low);
+}
+
 /**
  * Ends a stretch at `end`: it joins the open block when both together are likely smaller than each on its own; otherwise
- * the block is written and the stretch becomes the open block.
+ * the block is written and the stretch becomes the open block. Returns whether the stretch looks like text.
  */
-export function endStretch(end: usize): void {
+export function endStretch(end: usize): bool {
+  const text = looksLikeText();
   if (recentStart == blockStart) {
     memory.copy(BLOCK_COUNTS, RECENT_COUNTS, SYMBOLS << 2);
     blockCost = cost(BLOCK_COUNTS, 0);
@@ -139,6 +151,7 @@ export function endStretch(end: usize): void {
   recentStart = end;
   recentMatches = matchesEnd;
   memory.fill(RECENT_COUNTS, 0, SYMBOLS << 2);
+  return text;
 }
 
 /** Writes what is left once everything is added; there may be nothing. */

@@ -15,8 +15,9 @@ const TRIPLE_SHIFT: u32 = 32 - TRIPLE_BITS;
 
 // A match is one number, so that the better of two is the larger: length << 16 | 65535 - distance. The longer match wins,
 // then the nearer one.
-/** No match: three bytes from further away than 4096 cost more than three literals, as a rule. */
+/** No match. Three bytes from further away than this are cheaper as literals, as a rule; sooner so in text. */
 const NOTHING: u32 = ((3 << 16) | (65535 - 4096)) - 1;
+const NOTHING_IN_TEXT: u32 = ((3 << 16) | (65535 - 1024)) - 1;
 
 /** After so many bytes (2^8) without a match every second position is tried, then every third, and so on. */
 const PATIENCE: u32 = 8;
@@ -25,22 +26,25 @@ const MAX_STEP: u32 = 32;
 const STRETCH: usize = 4096;
 const MIN_LITERALS: usize = 1024;
 
-let attempts: u32 = 0;
-let fewerAttempts: u32 = 0;
+let binaryTries: u32 = 0;
+let textTries: u32 = 0;
 let goodMatch: u32 = 0;
 let lazyMatch: u32 = 0;
+let lazierMatch: u32 = 0;
 let niceLength: u32 = 0;
 
 /**
- * How hard to try. `tries`: candidates looked at per position. `good`: a match of this length halves them for the position
- * behind it. `lazy`: a match of this length is taken without looking at the position behind it. `nice`: a match of this
- * length ends the search.
+ * How hard to try. `binary`, `text`: candidates looked at per position, 1 to 16. `good`: a match of this length halves them
+ * for the positions behind it. `lazy`: a match of this length is taken at once; a shorter one only if the next position
+ * has none that beats it, and if shorter than `lazier`, neither has the one after. `nice`: a match of this length ends the
+ * search.
  */
-export function setEffort(tries: u32, good: u32, lazy: u32, nice: u32): void {
-  attempts = tries;
-  fewerAttempts = max<u32>(1, tries >> 1);
+export function setEffort(binary: u32, text: u32, good: u32, lazy: u32, lazier: u32, nice: u32): void {
+  binaryTries = binary;
+  textTries = text;
   goodMatch = good << 16;
   lazyMatch = lazy << 16;
+  lazierMatch = lazier << 16;
   niceLength = nice;
 }
 
@@ -95,16 +99,19 @@ function distanceOf(match: u32): u32 {
   return 65535 - (match & 0xffff);
 }
 
-/** Whether a match is worth one literal more than the one before: four bits per byte of length against the distances' bits. */
+/**
+ * Whether a match is worth the one literal more, or two when the earlier has `waited` once, that taking it instead of an
+ * earlier one costs: four bits for each byte of length against the bits of the distances.
+ */
 // @inline
-function beats(match: u32, earlier: u32): bool {
+function beats(match: u32, earlier: u32, waited: u32): bool {
   if (lengthOf(match) <= lengthOf(earlier)) return false;
-  return ((lengthOf(match) - lengthOf(earlier)) << 2) + <u32>clz(distanceOf(match)) > <u32>clz(distanceOf(earlier)) + 2;
+  return ((lengthOf(match) - lengthOf(earlier)) << 2) + <u32>clz(distanceOf(match)) > <u32>clz(distanceOf(earlier)) + 2 + (waited << 2);
 }
 
 /**
  * Compresses `[start, end)`; matches may reach back to `oldest`. With `final` the last block says so.
- * Reads up to 24 bytes beyond `end`, without effect on the result.
+ * Up to 24 bytes beyond `end` are read, so they should be the same for the same input.
  */
 export function compressRange(oldest: usize, start: usize, end: usize, final: bool): void {
   beginBlocks(start);
@@ -114,8 +121,12 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
   /** Where the search began to be in vain. */
   let quiet = start;
   let stretchEnd = start + STRETCH;
-  /** The match found at the position before `at`, if it waits for a better one; 0 otherwise. */
+  /** The match that waits for a better one, 0 when there is none: it was found one position before `at`, or two if `waited`. */
   let waiting: u32 = 0;
+  let waited: u32 = 0;
+  // What the first stretch is like is not known yet; small files are text more often than not.
+  let tries = textTries;
+  let nothing = NOTHING_IN_TEXT;
   const hashEnd = end - start < 4 ? start : end - 3;
   while (at < hashEnd) {
     const four = load<u32>(at);
@@ -128,13 +139,13 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
     store<u16>(triple, <u32>at);
     const reach = min<u32>(MAX_DISTANCE, <u32>(at - oldest));
     const here = v128.load(at);
-    let best: u32 = NOTHING;
+    let best: u32 = nothing;
     if (last - 1 < reach) {
       const same: u32 = ctz(~i8x16.bitmask(i8x16.eq(here, v128.load(at - last))));
       best = max<u32>(best, (same << 16) + 65535 - last);
     }
     if (candidates != 0) {
-      let tries = select<u32>(fewerAttempts, attempts, waiting >= goodMatch);
+      let triesLeft = select<u32>((tries + 1) >> 1, tries, waiting >= goodMatch);
       do {
         const distance = (<u32>at - <u32>load<u16>(row + (ctz(candidates) << 1), 16)) & 0xffff;
         candidates &= candidates - 1;
@@ -147,7 +158,7 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
           best = max<u32>(best, (same << 16) + 65535 - distance);
           if (same >= niceLength || same == longest) break;
         } else best = max<u32>(best, (same << 16) + 65535 - distance);
-      } while (candidates != 0 && --tries != 0);
+      } while (candidates != 0 && --triesLeft != 0);
     }
     insert(row, tags, hash, <u32>at);
     const left = <u32>(end - at);
@@ -155,15 +166,24 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
 
     let inserted = at + 1;
     if (waiting != 0) {
-      if (beats(best, waiting)) {
+      if (beats(best, waiting, waited)) {
         countLiteral(at - 1);
+        if (waited != 0) countLiteral(at - 2);
+        waited = 0;
         waiting = best;
         if (best < lazyMatch) {
           at++;
           continue;
         }
-      } else at--;
-    } else if (best > NOTHING) {
+      } else if (waited == 0 && waiting < lazierMatch) {
+        waited = 1;
+        at++;
+        continue;
+      } else {
+        at -= 1 + waited;
+        waited = 0;
+      }
+    } else if (best > nothing) {
       waiting = best;
       if (best < lazyMatch) {
         at++;
@@ -178,7 +198,9 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
       if (at >= stretchEnd && at - open >= MIN_LITERALS) {
         addLiterals(<u32>(at - open));
         open = at;
-        endStretch(at);
+        const text = endStretch(at);
+        tries = text ? textTries : binaryTries;
+        nothing = text ? NOTHING_IN_TEXT : NOTHING;
         stretchEnd = at + STRETCH;
       }
       continue;
@@ -197,12 +219,14 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
       store<u16>(tripleOf(skipped), <u32>inserted);
     }
     if (at >= stretchEnd) {
-      endStretch(at);
+      const text = endStretch(at);
+      tries = text ? textTries : binaryTries;
+      nothing = text ? NOTHING_IN_TEXT : NOTHING;
       stretchEnd = at + STRETCH;
     }
   }
   if (waiting != 0) {
-    at--;
+    at -= 1 + waited;
     addMatch(<u32>(at - open), lengthOf(waiting), distanceOf(waiting));
     at += lengthOf(waiting);
     open = at;

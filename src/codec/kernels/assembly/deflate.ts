@@ -52,6 +52,8 @@ export function next(): usize {
 /** Compresses the segment; returns the size of the output so far complete. */
 export function compress(size: u32, end: u32): u32 {
   rewindOutput();
+  // Comparisons look past the end before lengths are cut to it; what they find there must always be the same.
+  memory.fill(at + size, 0, 32);
   compressRange(at - reach, at, at + size, end == FINISH);
   return finish(end);
 }

@@ -34,7 +34,7 @@ export const LOG_ENTRIES: u32 = 4096;
 
 /** Input window, then 2 KiB that are zero when the input ends: look-ahead past the end reads there. */
 export const INPUT: usize = 73728;
-export const INPUT_SIZE: usize = 1 << 20;
+export const INPUT_SIZE: usize = 1 << 18;
 export const INPUT_SLACK: usize = 2048;
 
 /**

@@ -274,7 +274,8 @@ function codes(): i32 {
     input += <usize>(7 - (count >> 3));
     count |= 56;
     let entry = load<u32>(LITERAL_TABLE + (<usize>(buffer & literalMask) << 2));
-    while (input < fast && out < limit) {
+    while (input < fast) {
+      if (out >= limit) break;
       buffer |= load<u64>(input) << count;
       input += <usize>(7 - ((count >> 3) & 7));
       count |= 56;
