@@ -1,6 +1,11 @@
 #!/usr/bin/env node
+import { setFlagsFromString } from 'node:v8';
 import { builtinFormats } from '../formats/builtin.ts';
 import { main } from '../src/cli/main.ts';
+
+// Layers flow through in large lent buffers, and what is left for the garbage collector is small and short-lived: letting
+// the young generation grow to its usual 3 x 16 MB would cost memory and win no time.
+setFlagsFromString('--semi-space-growth-factor=1');
 
 const SIGNALS: ReadonlyMap<NodeJS.Signals, number> = new Map([['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]);
 

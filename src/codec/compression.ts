@@ -41,8 +41,8 @@ export async function* decompress(stream: ByteStream, options: DecompressOptions
       if (next.done) ended = true;
       else {
         size += next.value.length;
-        // Only the last piece may be kept as it is lent.
-        head.push(size < HEAD ? next.value.slice() : next.value);
+        // Only the last piece may be kept as it is lent. `slice` of a Buffer would be no copy.
+        head.push(size < HEAD ? new Uint8Array(next.value) : next.value);
       }
     }
     const first = concat(head);

@@ -1,5 +1,5 @@
 import { concat } from '../core/bytes.ts';
-import { corrupt } from '../core/errors.ts';
+import { corrupt, LazypullError } from '../core/errors.ts';
 import { crc32 } from './crc32.ts';
 
 /** Flag bits of a gzip header (RFC 1952, 2.3.1). */
@@ -57,7 +57,7 @@ export function parseGzipHeader(bytes: Uint8Array, what: string, offset = 0): Gz
 export function gzipHeader(level: number, extra?: Uint8Array): Uint8Array {
   const fixed = Uint8Array.of(0x1f, 0x8b, 8, extra ? FEXTRA : 0, 0, 0, 0, 0, level === 9 ? 2 : level === 1 ? 4 : 0, 0xff);
   if (!extra) return fixed;
-  if (extra.length > 0xffff) throw new RangeError(`gzip extra field of ${extra.length} bytes does not fit`);
+  if (extra.length > 0xffff) throw new LazypullError('INTERNAL', `gzip extra field of ${extra.length} bytes does not fit`);
   return concat([fixed, Uint8Array.of(extra.length & 0xff, extra.length >> 8), extra]);
 }
 

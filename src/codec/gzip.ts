@@ -54,7 +54,7 @@ export function gunzipAll(packed: Uint8Array, limit: number, what = 'gzip data')
     do {
       fed += machine.feed(packed.subarray(fed));
       if (fed === packed.length) machine.end();
-      for (let bytes = machine.step(); bytes; bytes = machine.step()) parts.push(bytes.slice());
+      for (let bytes = machine.step(); bytes; bytes = machine.step()) parts.push(new Uint8Array(bytes));
     } while (fed < packed.length);
     return concat(parts);
   } finally {

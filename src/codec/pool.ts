@@ -101,7 +101,7 @@ export class ThreadPool implements WorkerPool {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('./pool-worker.js', import.meta.url), { resourceLimits: { maxYoungGenerationSizeMb: 2 } });
+    const worker = new Worker(new URL('./pool-worker.js', import.meta.url));
     // A thread that waits for work must not keep the process alive.
     worker.unref();
     this.#workers.push(worker);

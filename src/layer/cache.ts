@@ -36,7 +36,7 @@ export class ChunkCache {
       this.#kept.delete(chunk);
       this.#bytes -= old.length;
     }
-    const own = bytes.buffer.byteLength > bytes.length * 2 ? bytes.slice() : bytes;
+    const own = bytes.buffer.byteLength > bytes.length * 2 ? new Uint8Array(bytes) : bytes;
     this.#kept.set(chunk, own);
     this.#bytes += own.length;
     for (const [key, value] of this.#kept) {

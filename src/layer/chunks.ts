@@ -134,7 +134,7 @@ export class ChunkLoader {
       const own = bytes.subarray(skip, skip + member.size);
       if (own.length !== member.size) continue;
       // Unasked for and unproven is not worth keeping; what was asked for goes the way that reports errors.
-      if (member.digest ? digestLike(member.digest, own) === member.digest : wanted.includes(member)) right.set(member, own.slice());
+      if (member.digest ? digestLike(member.digest, own) === member.digest : wanted.includes(member)) right.set(member, new Uint8Array(own));
     }
     return right;
   }

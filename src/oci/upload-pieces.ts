@@ -7,8 +7,11 @@ import type { RepositoryClient } from './repository.ts';
 import { pushBlob } from './upload-push.ts';
 import { hasBlob, startUpload, type UploadSession } from './upload.ts';
 
-/** Bytes of a piece; each upload keeps two: one that travels and one that is being filled. */
-const PIECE = 8 * 1024 * 1024;
+/**
+ * Bytes of a piece; each upload keeps two: one that travels and one that is being filled. Registries on object storage
+ * refuse pieces below 5 MiB, except for the last.
+ */
+const PIECE = 6 * 1024 * 1024;
 /** Registries that want larger pieces than this would cost too much memory. */
 const MAX_PIECE = 64 * 1024 * 1024;
 

@@ -42,7 +42,7 @@ export interface TarEntry {
   readonly size: number;
   /** By name, values as raw bytes. */
   readonly xattrs: ReadonlyMap<string, Uint8Array>;
-  /** Where in the stream the entry's first header block is; pax, long name and global records in front of it count as its own. */
+  /** Where in the stream the entry's first header block is; every record in front of it counts as its own, also global ones. */
   readonly offset: number;
   /** Every byte from `offset` to the payload, as stored: header blocks, their records, sparse maps. The caller's to keep. */
   readonly header: Uint8Array;

@@ -6,10 +6,7 @@ import type { Place } from './place.ts';
 
 // POSIX.1-2017 pax, "pax Extended Header": records of the form "LENGTH KEY=VALUE\n", the length counting itself.
 
-/**
- * What the extended headers say about an entry. A key that is there with the value `undefined` is a record without a
- * value: it takes back what a global header said, and the plain header block counts again.
- */
+/** What the extended header says about an entry. A record without a value says nothing, and the header block counts. */
 export interface PaxAttributes {
   path?: string | undefined;
   linkPath?: string | undefined;
@@ -43,38 +40,23 @@ export const ID_LIMIT = 0xffff_ffff;
 
 const SCHILY_XATTR = 'SCHILY.xattr.';
 const LIBARCHIVE_XATTR = 'LIBARCHIVE.xattr.';
+const TEXT_KEYS: ReadonlySet<string> = new Set(['path', 'linkpath', 'uname', 'gname']);
 
 /** Reads the records in `bytes[start, end)`. Keys that are not known are passed over, as POSIX asks. */
 export function decodePax(bytes: Buffer, start: number, end: number, place: Place): PaxAttributes {
   const attributes: PaxAttributes = {};
   // Kept apart because bsdtar writes each attribute twice, in either order, and only this spelling is exact.
   let schily: Map<string, Uint8Array> | undefined;
-  let at = start;
-  while (at < end) {
-    let length = 0;
-    let i = at;
-    for (; i < end && i - at < 16; i += 1) {
-      const digit = (bytes[i] as number) - 0x30;
-      if (digit < 0 || digit > 9) break;
-      length = length * 10 + digit;
-    }
-    const next = at + length;
-    // The shortest record is "5 k=\n".
-    if (i === at || i >= end || bytes[i] !== 0x20 || length < 5 || next > end || bytes[next - 1] !== 0x0a) throw malformed(place, 'record with a wrong length');
-    let equals = i + 1;
-    for (; bytes[equals] !== 0x3d; equals += 1) {
-      if (equals >= next - 1) throw malformed(place, 'record without "="');
-      if (bytes[equals] === 0) throw malformed(place, 'key with a NUL byte');
-    }
-    if (equals === i + 1) throw malformed(place, 'record without a key');
-    const key = decodeTextRange(bytes, i + 1, equals - i - 1);
+  for (let at = start; at < end; ) {
+    const record = recordAt(bytes, at, end, place);
+    const { key } = record;
     if (key.startsWith(SCHILY_XATTR)) {
       schily ??= new Map();
-      schily.set(xattrName(key.slice(SCHILY_XATTR.length), place), new Uint8Array(bytes.subarray(equals + 1, next - 1)));
+      schily.set(xattrName(key.slice(SCHILY_XATTR.length), place), new Uint8Array(bytes.subarray(record.start, record.end)));
     } else {
-      decodeRecord(attributes, { key, bytes, start: equals + 1, end: next - 1, place });
+      decodeRecord(attributes, record);
     }
-    at = next;
+    at = record.end + 1;
   }
   if (schily) {
     const { xattrs } = attributes;
@@ -82,6 +64,39 @@ export function decodePax(bytes: Buffer, start: number, end: number, place: Plac
     else attributes.xattrs = schily;
   }
   return attributes;
+}
+
+/**
+ * Holds the records in `bytes[start, end)` against the syntax and looks no further: numbers and times may be anything.
+ * Names with NUL bytes are refused, as Go's reader does even where it ignores them.
+ */
+export function checkPax(bytes: Buffer, start: number, end: number, place: Place): void {
+  for (let at = start; at < end; ) {
+    const record = recordAt(bytes, at, end, place);
+    if (TEXT_KEYS.has(record.key)) paxText(record);
+    at = record.end + 1;
+  }
+}
+
+/** The record that starts at `at`; the next one is behind the newline at its `end`. */
+function recordAt(bytes: Buffer, at: number, end: number, place: Place): PaxRecord {
+  let length = 0;
+  let i = at;
+  for (; i < end && i - at < 16; i += 1) {
+    const digit = (bytes[i] as number) - 0x30;
+    if (digit < 0 || digit > 9) break;
+    length = length * 10 + digit;
+  }
+  const next = at + length;
+  // The shortest record is "5 k=\n".
+  if (i === at || i >= end || bytes[i] !== 0x20 || length < 5 || next > end || bytes[next - 1] !== 0x0a) throw malformed(place, 'record with a wrong length');
+  let equals = i + 1;
+  for (; bytes[equals] !== 0x3d; equals += 1) {
+    if (equals >= next - 1) throw malformed(place, 'record without "="');
+    if (bytes[equals] === 0) throw malformed(place, 'key with a NUL byte');
+  }
+  if (equals === i + 1) throw malformed(place, 'record without a key');
+  return { key: decodeTextRange(bytes, i + 1, equals - i - 1), bytes, start: equals + 1, end: next - 1, place };
 }
 
 function decodeRecord(attributes: PaxAttributes, record: PaxRecord): void {
@@ -181,11 +196,4 @@ export function encodePax(records: Iterable<readonly [key: string, value: Uint8A
     parts.push(Buffer.from(`${length} `, 'latin1'), name, Buffer.from('='), value, Buffer.from('\n'));
   }
   return concat(parts);
-}
-
-/** Later headers win; a record without a value takes the earlier one back. */
-export function mergePax(earlier: PaxAttributes, later: PaxAttributes): PaxAttributes {
-  const merged = { ...earlier, ...later };
-  if (earlier.xattrs && later.xattrs) merged.xattrs = new Map([...earlier.xattrs, ...later.xattrs]);
-  return merged;
 }

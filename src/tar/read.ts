@@ -5,7 +5,7 @@ import type { TarEntry } from './entry.ts';
 import { HeaderBuffer } from './header-buffer.ts';
 import { HeaderDecoder, type Decoded, type Extension } from './header.ts';
 import { checksumOf, decodeNumber, decodeTextRange, FIELD, paddingOf, signedChecksumOf, sumWords, TAR_BLOCK } from './layout.ts';
-import { decodePax, mergePax, type PaxAttributes } from './pax.ts';
+import { checkPax, decodePax, type PaxAttributes } from './pax.ts';
 import { Payload } from './payload.ts';
 import { Place } from './place.ts';
 import { readSparse } from './sparse.ts';
@@ -33,7 +33,6 @@ export class TarReader {
   readonly #buffer = new HeaderBuffer();
   readonly #maxHeaderSize: number;
   readonly #maxSize: number;
-  #global: PaxAttributes | undefined;
   /** Bytes of the current entry's records so far. */
   #records = 0;
   /** Bytes of all holes so far. */
@@ -82,7 +81,7 @@ export class TarReader {
         this.#check(base, sum);
         const flag = this.#buffer.bytes[base + FIELD.typeflag.at] as number;
         if (!isRecord(flag)) {
-          const decoded = this.#decoder.decode(this.#buffer.bytes, base, this.#extended(extension));
+          const decoded = this.#decoder.decode(this.#buffer.bytes, base, extension);
           if (decoded.oldSparse || extension.pax?.sparse) {
             await readSparse(decoded, base, extension.pax?.sparse, { buffer: this.#buffer, place, nextBlock: () => this.#sparseBlock() });
             this.#holes += decoded.entry.size - decoded.entry.storedSize;
@@ -125,7 +124,7 @@ export class TarReader {
 
   /**
    * Every byte behind the last entry's padding, as is, once `next` has returned `undefined`: the zero blocks and whatever
-   * follows them, and global headers that no entry came after.
+   * follows them, and global headers (with records in front of them) that no entry came after.
    */
   async *trailer(): ByteStream {
     if (!this.#ended) throw new LazypullError('INTERNAL', `${this.#place.what}: the trailer is read before the last entry`);
@@ -165,28 +164,25 @@ export class TarReader {
     throw this.#place.corrupt(Number.isNaN(wanted) ? 'no tar header: its checksum is not a number' : `no tar header: its checksum is ${wanted}, its bytes sum up to ${unsigned}`);
   }
 
-  /** Decodes a record that says something about the next entry ('x', 'L', 'K') or about all that follow ('g'). */
+  /** Decodes a record that says something about the next entry ('x', 'L', 'K'), or passes over a global one ('g'). */
   #record(flag: number, start: number, size: number, extension: Open): void {
     const { bytes } = this.#buffer;
     if (flag === 0x78) {
       // Two in a row are not in POSIX; as in Go's reader, and so in containerd and docker, the last one counts alone.
       extension.pax = decodePax(bytes, start, start + size, this.#place);
     } else if (flag === 0x67) {
-      const pax = decodePax(bytes, start, start + size, this.#place);
-      // Both are about one file. Applied to all, a small archive of many entries would take any amount of memory.
-      if (pax.sparse || pax.xattrs) throw this.#place.error('UNSUPPORTED', `global pax header with ${pax.xattrs ? 'extended attributes' : 'a sparse map'}`);
-      this.#global = mergePax(this.#global ?? {}, pax);
+      checkPax(bytes, start, start + size, this.#place);
+      // POSIX has them say something about all that follows. To Go's reader, and so to containerd, docker and podman, they
+      // are entries of their own, which are passed over together with the records in front of them: containers see neither.
+      extension.pax = extension.longName = extension.longLink = undefined;
+      extension.seen = false;
+      return;
     } else {
       const name = decodeTextRange(bytes, start, size) || undefined;
       if (flag === 0x4c) extension.longName = name;
       else extension.longLink = name;
     }
-    extension.seen ||= flag !== 0x67;
-  }
-
-  #extended(extension: Extension): Extension {
-    const global = this.#global;
-    return global ? { ...extension, pax: extension.pax ? mergePax(global, extension.pax) : global } : extension;
+    extension.seen = true;
   }
 
   #open(entry: Decoded['entry'], offset: number): TarEntry {

@@ -7,7 +7,7 @@ import { parseConfig } from '../../src/oci/documents.ts';
 import { pages } from '../../fixtures/tiny-tree.ts';
 import { sourceImages, type SourceImage } from '../support/peers-cli.ts';
 import { findSnapshotter, startContainerd, type Containerd } from '../support/peers-containerd.ts';
-import { startRegistry, type Registry } from '../support/peers-registry.ts';
+import { startOwnRegistry, startRegistry, type Registry } from '../support/peers-registry.ts';
 import { compareTrees, readTree } from '../support/peers-trees.ts';
 import { haveRoot, haveTools, must, scratch } from '../support/peers.ts';
 import { pushConverted, registryManifest, TOC_DIGEST, unpack } from './steps.ts';
@@ -32,16 +32,17 @@ for (const snapshotter of ['overlayfs', 'native']) {
   });
 }
 
-const LAZY: readonly (readonly [name: string, flags: readonly string[]])[] = [
+const LAZY: readonly (readonly [name: string, flags: readonly string[], start?: typeof startOwnRegistry])[] = [
   ['default options', []],
   ['small chunks', ['--chunk-size', '65536']],
   ['shared members', ['--min-chunk-size', '50000']],
   ['prefetched files', ['--prefetch-list', 'PREFETCH']],
   ['an external TOC', ['--external-toc']],
   ['the diffID kept', ['--keep-diff-id']],
+  ['from our own registry', ['--level', '9'], startOwnRegistry],
 ];
 
-for (const [name, flags] of LAZY) {
+for (const [name, flags, start = startRegistry] of LAZY) {
   test(`rpull mounts our image lazily through the stargz snapshotter: ${name}`, async (t) => {
     if (!haveRoot(t) || !haveTools(t, ...TOOLS)) return;
     const snapshotter = await findSnapshotter(t);
@@ -49,7 +50,7 @@ for (const [name, flags] of LAZY) {
     const since = Date.now() - 1000;
     const prefetch = join(scratch(t), 'prefetch.txt');
     writeFileSync(prefetch, 'usr/bin/show\netc/os-*\nusr/share/book/noise\n');
-    const registry = await startRegistry(t);
+    const registry = await start(t);
     const containerd = await startContainerd(t, snapshotter);
     for (const image of sourceImages(t, flags.length === 0 ? ['tiny', 'nginx'] : ['tiny'])) {
       const reference = await pushConverted(registry, image, ...flags.map((flag) => (flag === 'PREFETCH' ? prefetch : flag)));

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { digestOf } from '../../src/core/digest.ts';
 import { parseIndex } from '../../src/oci/documents.ts';
-import { MANIFEST_ACCEPT } from '../../src/oci/media-types.ts';
+import { MANIFEST_ACCEPT, OCI } from '../../src/oci/media-types.ts';
 import { lazypull, lazypullJson, runLazypull, sourceImages } from '../support/peers-cli.ts';
-import { startRegistry, type Registry, type RegistryOptions } from '../support/peers-registry.ts';
+import { startOwnRegistry, startRegistry, type Registry, type RegistryOptions } from '../support/peers-registry.ts';
 import { haveTools, scratch, type Ran } from '../support/peers.ts';
 import { assertLazyLayers, pushConverted, pushSource, registryManifest } from './steps.ts';
 
@@ -96,9 +98,54 @@ test('docker-registry: a second conversion uploads nothing and keeps the digest'
   assert.ok(image);
   await pushConverted(registry, image);
   const first = await registryManifest(registry, image.name, 'esgz');
+  const uploads = (): number => registry.log().match(/"(?:PUT|PATCH) \/v2\/[^ ]*\/blobs\/uploads\//g)?.length ?? 0;
+  const before = uploads();
+  assert.ok(before > 0, registry.log());
   await pushConverted(registry, image);
+  assert.equal(uploads(), before);
   assert.equal((await registryManifest(registry, image.name, 'esgz')).digest, first.digest);
 });
+
+test('docker-registry knows no referrers: copy keeps them under the fallback tag, and finds them there again', async (t) => {
+  if (!haveTools(t, 'docker-registry')) return;
+  const [image] = sourceImages(t, ['tiny']);
+  assert.ok(image);
+  const { subject, referrer } = addReferrer(image.layout, image.tag);
+  const registry = await startRegistry(t);
+  const own = await startOwnRegistry(t);
+
+  await lazypull(['copy', `oci:${image.layout}:${image.tag}`, `docker://${registry.host}/app:1`, '--referrers', '--plain-http']);
+  assert.equal((await registry.get(`/v2/app/referrers/${subject}`)).status, 404);
+  const fallback = await registry.get(`/v2/app/manifests/${subject.replace(':', '-')}`, MANIFEST_ACCEPT);
+  assert.deepEqual(parseIndex(fallback.body).manifests.map(({ digest, artifactType }) => [digest, artifactType]), [[referrer, 'application/vnd.example.sbom']]);
+
+  await lazypull(['copy', `docker://${registry.host}/app:1`, `docker://${own.host}/app:1`, '--referrers', '--plain-http']);
+  const listed = parseIndex((await own.get(`/v2/app/referrers/${subject}`)).body).manifests;
+  assert.deepEqual(listed.map(({ digest }) => digest), [referrer]);
+});
+
+/** Adds a manifest that refers to a tagged image: listed in index.json without a name, as other tools do it. */
+function addReferrer(layout: string, tag: string): { subject: string; referrer: string } {
+  const path = join(layout, 'index.json');
+  const index = JSON.parse(readFileSync(path, 'utf8')) as { manifests: { mediaType: string; digest: string; size: number; annotations?: Record<string, string> }[] };
+  const top = index.manifests.find(({ annotations }) => annotations?.['org.opencontainers.image.ref.name'] === tag);
+  assert.ok(top);
+  const add = (bytes: Buffer): { digest: string; size: number } => {
+    const digest = digestOf(bytes);
+    writeFileSync(join(layout, 'blobs', 'sha256', digest.slice(7)), bytes);
+    return { digest, size: bytes.length };
+  };
+  const manifest = {
+    schemaVersion: 2, mediaType: OCI.manifest, artifactType: 'application/vnd.example.sbom',
+    config: { mediaType: OCI.empty, ...add(Buffer.from('{}')) },
+    layers: [{ mediaType: 'text/plain', ...add(Buffer.from('one file of every kind\n')) }],
+    subject: { mediaType: top.mediaType, digest: top.digest, size: top.size },
+  };
+  const added = add(Buffer.from(JSON.stringify(manifest)));
+  index.manifests.push({ mediaType: OCI.manifest, ...added });
+  writeFileSync(path, JSON.stringify(index));
+  return { subject: top.digest, referrer: added.digest };
+}
 
 test('docker-registry refuses us: exit codes name the reason and nothing is tagged', async (t) => {
   if (!haveTools(t, ...TOOLS, 'htpasswd', 'openssl')) return;

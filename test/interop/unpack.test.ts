@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { lazypull, sourceImages } from '../support/peers-cli.ts';
-import { skopeoCopy, startRegistry } from '../support/peers-registry.ts';
+import { skopeoCopy, startOwnRegistry, startRegistry } from '../support/peers-registry.ts';
 import { compareTrees, readTree } from '../support/peers-trees.ts';
 import { haveRoot, haveTools, must, scratch } from '../support/peers.ts';
 import { convertToLayout, layoutManifest, registryManifest, unpack } from './steps.ts';
@@ -41,22 +41,26 @@ test('umoci unpacks what was converted from Docker media types, and from zstd an
   }
 });
 
-test('skopeo copies a converted image from layout to layout and to docker-registry: digests and annotations stay', async (t) => {
-  if (!haveTools(t, 'skopeo', 'docker-registry')) return;
-  const registry = await startRegistry(t);
-  for (const image of sourceImages(t)) {
-    const converted = await convertToLayout(t, image);
-    const folder = converted.slice('oci:'.length, -':esgz'.length);
-    const wanted = layoutManifest(folder, 'esgz');
+for (const [name, start, tools] of [['docker-registry', startRegistry, ['docker-registry']], ['our own registry', startOwnRegistry, []]] as const) {
+  test(`skopeo copies a converted image from layout to layout and to ${name}: digests and annotations stay`, async (t) => {
+    if (!haveTools(t, 'skopeo', ...tools)) return;
+    const registry = await start(t);
+    for (const image of sourceImages(t)) {
+      const converted = await convertToLayout(t, image);
+      const folder = converted.slice('oci:'.length, -':esgz'.length);
+      const wanted = layoutManifest(folder, 'esgz');
 
-    const second = join(scratch(t), 'copy');
-    await skopeoCopy(converted, `oci:${second}:esgz`, '--all');
-    assert.deepEqual(layoutManifest(second, 'esgz'), wanted);
-    await lazypull(['verify', `oci:${second}:esgz`]);
+      const second = join(scratch(t), 'copy');
+      await skopeoCopy(converted, `oci:${second}:esgz`, '--all');
+      assert.deepEqual(layoutManifest(second, 'esgz'), wanted);
+      await lazypull(['verify', `oci:${second}:esgz`]);
 
-    await skopeoCopy(converted, `docker://${registry.host}/${image.name}:esgz`, '--all');
-    assert.deepEqual((await registryManifest(registry, image.name, 'esgz')).manifest, wanted);
-    const told = await must('skopeo', ['inspect', '--tls-verify=false', `docker://${registry.host}/${image.name}:esgz`]);
-    assert.deepEqual((JSON.parse(told.text) as { Layers: string[] }).Layers, wanted.layers.map((layer) => layer.digest));
-  }
-});
+      const pushed = `docker://${registry.host}/team/${image.name}:esgz`;
+      await skopeoCopy(converted, pushed, '--all');
+      assert.deepEqual((await registryManifest(registry, `team/${image.name}`, 'esgz')).manifest, wanted);
+      const told = await must('skopeo', ['inspect', '--tls-verify=false', pushed]);
+      assert.deepEqual((JSON.parse(told.text) as { Layers: string[] }).Layers, wanted.layers.map((layer) => layer.digest));
+      await lazypull(['verify', pushed, '--plain-http']);
+    }
+  });
+}

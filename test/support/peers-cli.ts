@@ -6,7 +6,7 @@ import { run, scratch, type Ran, type RunOptions, type Scope } from './peers.ts'
 import { built } from './root.ts';
 
 /** Our own command, run as a user runs it: a process with arguments, environment, status and two outputs. */
-const PROGRAM = join(built, 'bin', 'lazypull.js');
+export const PROGRAM: string = join(built, 'bin', 'lazypull.js');
 
 export function runLazypull(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
   return run(process.execPath, [PROGRAM, ...args], options);

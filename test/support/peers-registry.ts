@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Agent, request } from 'undici';
+import { PROGRAM } from './peers-cli.ts';
 import { defer, must, scratch, serve, type Ran, type Scope } from './peers.ts';
 import { makeCertificates } from './tls.ts';
 
@@ -47,23 +48,10 @@ export async function startRegistry(t: Scope, options: RegistryOptions = {}): Pr
   writeFileSync(join(folder, 'config.yml'), `${lines.join('\n')}\n`);
   const service = await serve(t, 'docker-registry', ['serve', join(folder, 'config.yml')], /listening on (127\.0\.0\.1:\d+)/);
   const host = service.ready[1] ?? '';
-  const agent = new Agent(ca ? { connect: { ca: readFileSync(ca) } } : {});
-  const authorization = options.htpasswd ? { authorization: `Basic ${Buffer.from(`${USER}:${PASSWORD}`).toString('base64')}` } : {};
-  const get: Registry['get'] = async (path, accept = '*/*') => {
-    const answer = await request(`${ca ? 'https' : 'http'}://${host}${path}`, { dispatcher: agent, headers: { accept, ...authorization } });
-    return { status: answer.statusCode, headers: answer.headers, body: Buffer.from(await answer.body.arrayBuffer()) };
-  };
-  defer(t, () => agent.close());
   return {
-    host,
     ...(options.htpasswd ? { user: USER, password: PASSWORD, dockerConfig: writeDockerConfig(join(folder, 'docker'), host) } : {}),
     ...(ca ? { ca } : {}),
-    get,
-    async tags(repository) {
-      const answer = await get(`/v2/${repository}/tags/list`);
-      if (answer.status === 404) return [];
-      return ((JSON.parse(answer.body.toString()) as { tags: string[] | null }).tags ?? []).sort();
-    },
+    ...reach(t, host, ca, options.htpasswd ? `Basic ${Buffer.from(`${USER}:${PASSWORD}`).toString('base64')}` : undefined),
     uploads(repository) {
       try {
         // A cancelled session leaves a folder with the state of its hash behind; one that is open has its start, too.
@@ -74,6 +62,32 @@ export async function startRegistry(t: Scope, options: RegistryOptions = {}): Pr
       }
     },
     log: service.log,
+  };
+}
+
+/** `lazypull serve` over a fresh layout, seen as any other registry. */
+export async function startOwnRegistry(t: Scope): Promise<Registry> {
+  const folder = join(scratch(t), 'served');
+  const service = await serve(t, process.execPath, [PROGRAM, 'serve', folder, '--listen', '127.0.0.1:0'], /listening on http:\/\/(127\.0\.0\.1:\d+)/);
+  return { ...reach(t, service.ready[1] ?? '', undefined, undefined), uploads: () => [], log: service.log };
+}
+
+/** What a test asks a registry by itself. */
+function reach(t: Scope, host: string, ca: string | undefined, authorization: string | undefined): Pick<Registry, 'host' | 'get' | 'tags'> {
+  const agent = new Agent(ca ? { connect: { ca: readFileSync(ca) } } : {});
+  defer(t, () => agent.close());
+  const get: Registry['get'] = async (path, accept = '*/*') => {
+    const answer = await request(`${ca ? 'https' : 'http'}://${host}${path}`, { dispatcher: agent, headers: { accept, ...(authorization ? { authorization } : {}) } });
+    return { status: answer.statusCode, headers: answer.headers, body: Buffer.from(await answer.body.arrayBuffer()) };
+  };
+  return {
+    host,
+    get,
+    async tags(repository) {
+      const answer = await get(`/v2/${repository}/tags/list`);
+      if (answer.status === 404) return [];
+      return ((JSON.parse(answer.body.toString()) as { tags: string[] | null }).tags ?? []).sort();
+    },
   };
 }
 

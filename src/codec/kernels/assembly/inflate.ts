@@ -6,33 +6,19 @@ import {
 import {
   buildCodeTable, buildDistanceTable, buildFixedTables, buildLiteralTable, END_OF_BLOCK, EXCEPTION, prepareMeanings, SUBTABLE,
 } from './inflate-tables';
+import { copyMatch } from './inflate-copy';
+import {
+  BAD_BLOCK_TYPE, BAD_CODE_LENGTHS, BAD_DISTANCE, BAD_DISTANCE_CODE, BAD_LITERAL_CODE, BAD_REPEAT, BAD_STORED_LENGTH, BAD_SYMBOL, CONTINUE, DONE, LOG_FULL,
+  NEED_INPUT, NO_END_OF_BLOCK, OUTPUT_FULL, TOO_FAR_BACK, TOO_MANY_SYMBOLS, TRUNCATED,
+} from './inflate-status';
 
 export { INPUT, INPUT_SIZE, OUTPUT, OUTPUT_SIZE, HISTORY, LOG, LOG_ENTRIES, MEMORY_END };
-
-// What `run` returns. Negative values are errors.
-const DONE: i32 = 0;
-const NEED_INPUT: i32 = 1;
-const OUTPUT_FULL: i32 = 2;
-const LOG_FULL: i32 = 3;
-const TRUNCATED: i32 = -1;
-const BAD_BLOCK_TYPE: i32 = -2;
-const BAD_STORED_LENGTH: i32 = -3;
-const TOO_MANY_SYMBOLS: i32 = -4;
-const BAD_CODE_LENGTHS: i32 = -5;
-const BAD_REPEAT: i32 = -6;
-const NO_END_OF_BLOCK: i32 = -7;
-const BAD_LITERAL_CODE: i32 = -8;
-const BAD_DISTANCE_CODE: i32 = -9;
-const BAD_SYMBOL: i32 = -10;
-const BAD_DISTANCE: i32 = -11;
-const TOO_FAR_BACK: i32 = -12;
 
 /** Where the decoder stands: in front of a block header, inside a stored or compressed block, or behind the last. */
 const AT_HEADER: u32 = 0;
 const IN_STORED: u32 = 1;
 const IN_CODES: u32 = 2;
 const AT_END: u32 = 3;
-const CONTINUE: i32 = 99;
 
 /** A header takes at most 17 + 19 * 3 + 316 * 14 bits = 563 bytes: with fewer at hand, wait for more or for the end. */
 const HEADER_ROOM: usize = 640;
@@ -100,13 +86,18 @@ export function run(at: usize, end: usize, last: bool, out: usize, limit: usize,
   if (last) memory.fill(end, 0, INPUT_SLACK);
   let status: i32 = CONTINUE;
   while (status == CONTINUE) {
-    if (state == AT_HEADER) {
-      status = blockHeader();
-      // Past the end of the input there are only made up zeros: whatever they mean, the fault is the missing input.
-      if (status < 0 && last && inputAt > end + <usize>(bitCount >> 3)) status = TRUNCATED;
-    } else if (state == IN_STORED) status = stored();
+    if (state == AT_HEADER) status = blockHeader();
+    else if (state == IN_STORED) status = stored();
     else if (state == IN_CODES) status = codes();
     else status = DONE;
+  }
+  if (status < 0) {
+    settle();
+    if (inputAt > end) {
+      // Past the end of the input there are only made up zeros: whatever they mean, the fault is the missing input.
+      status = TRUNCATED;
+      inputAt = end;
+    }
   }
   return status;
 }
@@ -274,8 +265,7 @@ function codes(): i32 {
     input += <usize>(7 - (count >> 3));
     count |= 56;
     let entry = load<u32>(LITERAL_TABLE + (<usize>(buffer & literalMask) << 2));
-    while (input < fast) {
-      if (out >= limit) break;
+    while (input < fast && out < limit) {
       buffer |= load<u64>(input) << count;
       input += <usize>(7 - ((count >> 3) & 7));
       count |= 56;
@@ -366,47 +356,6 @@ function codes(): i32 {
   if (status < 0) return status;
   if (out >= limit) return OUTPUT_FULL;
   return inputIsLast ? codesNearEnd() : NEED_INPUT;
-}
-
-/** Copies `length` bytes (3..258) from `distance` bytes back, overlapping as LZ77 means it. */
-// @inline
-function copyMatch(to: usize, distance: usize, length: u32): void {
-  let from = to - distance;
-  const end = to + length;
-  if (distance >= 16) {
-    v128.store(to, v128.load(from));
-    while ((to += 16) < end) {
-      from += 16;
-      v128.store(to, v128.load(from));
-    }
-    return;
-  }
-  // A short period: spread one period over 16 bytes and repeat it by whole periods.
-  const spread = memory.data<u8>([
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1,
-    0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0,
-    0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3,
-    0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0,
-    0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3,
-    0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6, 0, 1,
-    0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7,
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2, 3, 4, 5, 6,
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5,
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, 1, 2, 3, 4,
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0, 1, 2, 3,
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 1, 2,
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 0, 1,
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0,
-  ], 16);
-  const period = memory.data<u8>([16, 16, 16, 15, 16, 15, 12, 14, 16, 9, 10, 11, 12, 13, 14, 15]);
-  const pattern = i8x16.swizzle(v128.load(from), v128.load(spread + (distance << 4)));
-  const step: usize = load<u8>(period + distance);
-  do {
-    v128.store(to, pattern);
-    to += step;
-  } while (to < end);
 }
 
 /** The rest of the stream once its end is in sight: a symbol counts only if all its bits are real. */
