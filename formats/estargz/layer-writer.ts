@@ -56,7 +56,8 @@ export class LayerWriter {
   #headers = 0;
   /** The next payload must not share a member with the one before. */
   #apart = true;
-  readonly warnings: string[] = [];
+  /** Directories that so far only the names of others imply. */
+  readonly #implied = new Set<string>();
   /** TOC entries, landmarks and chunk records not counted. */
   entries = 0;
   chunks = 0;
@@ -73,6 +74,14 @@ export class LayerWriter {
 
   get blobSize(): number {
     return this.#members.blobSize;
+  }
+
+  /** What a user should hear about the layer. */
+  get warnings(): string[] {
+    const [first] = this.#implied;
+    if (first === undefined) return [];
+    const which = this.#implied.size === 1 ? `directory ${JSON.stringify(first)} has` : `${this.#implied.size} directories (${JSON.stringify(first)} is the first) have`;
+    return [`${which} no entry in the layer: where it is mounted lazily they are root's, with mode 0755, whatever a lower layer says`];
   }
 
   /** Adds an entry with its payload, which is `entry.size` bytes in one piece or in many. */
@@ -198,6 +207,12 @@ export class LayerWriter {
       if (old.linked) throw new LazypullError('UNSUPPORTED', 'an entry that hard links point to is replaced later in the layer', place);
       this.#dropped.add(old.record);
     }
+    for (let slash = path.lastIndexOf('/'); slash > 0; slash = path.lastIndexOf('/', slash - 1)) {
+      const parent = path.slice(0, slash);
+      if (this.#known.has(parent) || this.#implied.has(parent)) break;
+      this.#implied.add(parent);
+    }
+    this.#implied.delete(path);
     this.#known.set(path, { record: this.#records, directory: entry.type === 'directory', linked: false });
   }
 

@@ -110,9 +110,14 @@ async function library(): Promise<ZstdLibrary> {
 
 /** Runs bytes through a Node stream. Each piece is let go of only when the stream has used it up. */
 async function* through(pieces: ByteStream, transform: Transform): AsyncGenerator<Uint8Array> {
+  // A destroyed stream forgets about the write that is under way.
+  let wake: (() => void) | undefined;
+  transform.once('close', () => wake?.());
   const feed = async (): Promise<void> => {
     for await (const piece of pieces) {
+      if (transform.destroyed) return;
       await new Promise<void>((resolve, reject) => {
+        wake = resolve;
         transform.write(piece, (error) => (error ? reject(error) : resolve()));
       });
     }

@@ -14,11 +14,11 @@ test('the first bytes tell', () => {
 });
 
 test('each kind is inflated by what it is, however it arrives', async () => {
-  const plain = Buffer.from(text(200_000));
+  const plain = Buffer.from(text(60_000));
   const skippable = Buffer.from([0x51, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9]);
   const kinds: [Compression, Uint8Array][] = [['gzip', gzipSync(plain)], ['zstd', await zstdCompress(plain, 3)], ['zstd', Buffer.concat([skippable, await zstdCompress(plain, 3)])], ['none', plain]];
   for (const [compression, packed] of kinds) {
-    for (const sizes of [[1 << 20], [1, 2, 5000], [3, 1]]) {
+    for (const sizes of [[1 << 20], [1, 2, 5000], [3, 1, 200]]) {
       const told: Compression[] = [];
       const out = await collected(decompress(lending(pieces(packed, ...sizes)), { maxSize: plain.length, onCompression: (name) => told.push(name) }));
       assert.ok(plain.equals(out), `${compression} in pieces of ${sizes.join(' ')}`);

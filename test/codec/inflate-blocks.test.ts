@@ -76,10 +76,10 @@ test('block starts are those of zlib', () => {
 });
 
 test('more blocks than the log holds', () => {
-  const packed = Buffer.concat([...pieces(text(30_000), 3)].map((part) => deflateRawSync(part, { finishFlush: constants.Z_SYNC_FLUSH })).concat(Buffer.of(3, 0)));
+  const packed = Buffer.concat([...pieces(text(27_000), 3)].map((part) => deflateRawSync(part, { finishFlush: constants.Z_SYNC_FLUSH })).concat(Buffer.of(3, 0)));
   const { out, blocks } = trace([packed]);
-  assert.equal(blocks.length, 20_001);
-  assert.equal(out.length, 30_000);
+  assert.equal(blocks.length, 18_001);
+  assert.equal(out.length, 27_000);
 });
 
 test('decoding resumes at every block', () => {

@@ -115,15 +115,33 @@ export const v7Archive = (): Uint8Array => archive(rawHeader({ name: 'd/', typef
 
 export const paxGlobal = (): Uint8Array =>
   archive(
-    paxHeader([['comment', 'c0ffee'], ['uid', '7'], ['mtime', '12.5']], 'g'),
+    paxHeader([['comment', 'c0ffee'], ['uid', '7'], ['mtime', '12.5'], ['path', 'global'], ['size', '0']], 'g'),
     entries(file('a', 'x')),
+    paxHeader([['comment', 'another'], ['gid', '7']], 'g'),
     paxHeader([['uid', '8']]),
     rawEntry({ name: 'b' }, 'y'),
     paxHeader([['uid', '9']], 'g'),
     rawEntry({ name: 'c' }, 'z'),
   );
-/** A value of no length takes the global one back; the header block counts again. */
-export const paxEmptyValues = (): Uint8Array => archive(paxHeader([['mtime', '12.5'], ['path', 'global']], 'g'), paxHeader([['mtime', ''], ['path', '']]), rawEntry({ name: 'a' }, 'x'), rawEntry({ name: 'b' }, 'y'));
+/** What is in front of a global header falls with it. */
+export const paxBeforeGlobal = (): Uint8Array =>
+  archive(
+    paxHeader([['path', 'pax'], ['SCHILY.xattr.user.a', 'b']]),
+    paxHeader([['comment', 'c0ffee']], 'g'),
+    rawEntry({ name: 'a' }, 'x'),
+    gnuLong('L', LONG_COMPONENT),
+    gnuLong('K', LONG_COMPONENT),
+    paxHeader([['comment', 'c0ffee']], 'g'),
+    rawHeader({ name: 'b', typeflag: '2', linkName: 'a' }),
+    paxHeader([['path', 'nothing']]),
+    paxHeader([['comment', 'c0ffee']], 'g'),
+  );
+export const paxGlobalXattr = (): Uint8Array => archive(paxHeader([['SCHILY.xattr.user.a', 'b'], ['LIBARCHIVE.xattr.user.c', 'no base64!']], 'g'), entries(file('a')));
+export const paxGlobalSparse = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '100'], ['GNU.sparse.map', '0,1']], 'g'), entries(file('a', 'x')));
+/** Nobody looks at the values. */
+export const paxGlobalValues = (): Uint8Array => archive(paxHeader([['uid', 'nobody'], ['size', '-1'], ['mtime', '1.2.3']], 'g'), entries(file('a', 'x')));
+/** A value of no length says nothing; the header block counts. */
+export const paxEmptyValues = (): Uint8Array => archive(paxHeader([['mtime', ''], ['path', ''], ['uid', '']]), rawEntry({ name: 'a', uid: '0000007\0' }, 'x'));
 export const paxGlobalAtEnd = (): Uint8Array => archive(entries(file('a', 'x')), paxHeader([['gid', '9']], 'g'));
 export const paxBinaryCharset = (): Uint8Array => archive(paxHeader([['hdrcharset', 'BINARY'], ['path', NOT_UTF8], ['uname', '\udcff'], ['unknown.key', 'ignored\n1 x=']]), rawEntry({ name: 'short' }, 'x'));
 
@@ -189,7 +207,9 @@ export const paxNegativeSize = (): Uint8Array => archive(paxHeader([['size', '-1
 export const paxMalformedTime = (): Uint8Array => archive(paxHeader([['mtime', '1.2.3']]), rawEntry({ name: 'a' }));
 export const paxWithoutEntry = (): Uint8Array => archive(paxHeader([['path', 'a']]));
 export const paxHuge = (): Uint8Array => archive(rawHeader({ name: 'x', typeflag: 'x', size: 2 ** 33 - 1 }));
-export const paxGlobalXattr = (): Uint8Array => archive(paxHeader([['SCHILY.xattr.user.a', 'b']], 'g'), entries(file('a')));
+export const paxGlobalRecordTooLong = (): Uint8Array => archive(rawEntry({ name: 'g', typeflag: 'g' }, paxRecord('comment', 'c0ffee', 1)), rawEntry({ name: 'a' }));
+export const paxGlobalNul = (): Uint8Array => archive(paxHeader([['path', 'a\0b']], 'g'), rawEntry({ name: 'a' }));
+export const paxGlobalHuge = (): Uint8Array => archive(rawHeader({ name: 'g', typeflag: 'g', size: 2 ** 33 - 1 }));
 export const truncatedHeader = (): Uint8Array => entries(file('a')).subarray(0, 300);
 export const truncatedPayload = (): Uint8Array => entries(file('a', new Uint8Array(1000))).subarray(0, 1200);
 export const truncatedPadding = (): Uint8Array => entries(file('a', new Uint8Array(1000))).subarray(0, 1520);
@@ -213,18 +233,18 @@ const good = {
   simple, withDotSlash, absoluteNames, noEntries, noBytes, noEndBlocks, oneEndBlock, bytesAfterEnd, longNamesUstar, longNamesPax, longNamesGnu, gnuWithPrefix,
   nonAsciiNames, invalidUtf8Names, invalidUtf8LongNames, hardLinkBackward, hardLinkForward, hardLinkOutOfLayer, hardLinkWithSize, directoryWithSize,
   duplicateNames, missingParents, whiteouts, opaqueDirectory, xattrs, xattrsOfLibarchive, devices, emptyFiles, contiguousFile, fileTypeInMode, times, timesGnu,
-  base256Numbers, largeIds, signedChecksum, v7Archive, paxGlobal, paxEmptyValues, paxGlobalAtEnd, paxBinaryCharset, gnuSparse, gnuSparseExtended, paxSparse00, paxSparse01, paxSparse10,
-  sparseOnlyHole, dotDotWithin,
+  base256Numbers, largeIds, signedChecksum, v7Archive, paxGlobal, paxBeforeGlobal, paxGlobalXattr, paxGlobalSparse, paxGlobalValues, paxGlobalAtEnd, paxEmptyValues, paxBinaryCharset,
+  gnuSparse, gnuSparseExtended, paxSparse00, paxSparse01, paxSparse10, sparseOnlyHole, dotDotWithin,
 };
 const corrupt = {
   hugeHeaderGnu, hugeHeaderPax, climbingPath, climbingPathInside, climbingHardLink, longComponent, longPath, fileAsRoot, symlinkToNothing, wrongChecksum,
   malformedNumber, negativeSize, hugeNumber, endlessPayload, paxRecordTooLong, paxRecordTooShort, paxRecordBeyondEnd, paxWithoutNewline, paxWithoutEquals, paxNul, paxNegativeSize, paxMalformedTime,
-  paxWithoutEntry, truncatedHeader, truncatedPayload, truncatedPadding, zeroBlockInside, noTar, sparseOverlap, sparseBeyondEnd, sparseSumLies, sparseOddMap, sparseCountLies,
+  paxWithoutEntry, paxGlobalRecordTooLong, paxGlobalNul, truncatedHeader, truncatedPayload, truncatedPadding, zeroBlockInside, noTar, sparseOverlap, sparseBeyondEnd, sparseSumLies, sparseOddMap, sparseCountLies,
   sparseNotAlternating, sparseMapEndless,
 };
 
 /** Every archive of this file that fits into memory. */
 export function tarCases(): readonly TarCase[] {
   const list = (cases: Record<string, () => Uint8Array>, expected: TarCase['expected']): TarCase[] => Object.entries(cases).map(([name, make]) => ({ name, bytes: make(), expected }));
-  return [...list(good, 'ok'), ...list(corrupt, 'CORRUPT'), ...list({ unknownType, paxGlobalXattr }, 'UNSUPPORTED'), ...list({ paxHuge }, 'LIMIT')];
+  return [...list(good, 'ok'), ...list(corrupt, 'CORRUPT'), ...list({ unknownType }, 'UNSUPPORTED'), ...list({ paxHuge, paxGlobalHuge }, 'LIMIT')];
 }

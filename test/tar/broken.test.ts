@@ -47,7 +47,7 @@ describe('broken archives', { timeout: 120_000 }, () => {
   it('a bit flipped in a header is found by its checksum', async () => {
     for (const { name, bytes, expected } of cases) {
       if (expected !== 'ok') continue;
-      const broken = bytes.slice();
+      const broken = new Uint8Array(bytes);
       for (const header of headersOf(bytes)) {
         for (let i = 0; i < TAR_BLOCK; i += 19) {
           broken[header + i] = (bytes[header + i] as number) ^ (1 << (i % 8));
@@ -69,7 +69,7 @@ describe('broken archives', { timeout: 120_000 }, () => {
         const header = headers.find((start) => start <= at && at < start + TAR_BLOCK);
         // Long runs of zeros between headers say little; every 20th of their bytes will do.
         if (header === undefined && bytes[at] === 0 && round % 20 !== 0) continue;
-        const broken = bytes.slice();
+        const broken = new Uint8Array(bytes);
         broken[at] = (bytes[at] as number) ^ (1 << (round % 8));
         if (header !== undefined) encodeChecksum(broken.subarray(header, header + TAR_BLOCK));
         await survives(broken, `${name} flipped at ${at}`);
@@ -83,7 +83,7 @@ describe('broken archives', { timeout: 120_000 }, () => {
       fc.asyncProperty(fc.constantFrom(...cases.filter(({ bytes }) => bytes.length > TAR_BLOCK)), fields, fc.nat(), async ({ name, bytes }, changes, pick) => {
         const headers = headersOf(bytes);
         if (headers.length === 0) return;
-        const broken = bytes.slice();
+        const broken = new Uint8Array(bytes);
         const block = broken.subarray(headers[pick % headers.length] as number).subarray(0, TAR_BLOCK);
         for (const [field, value] of changes) block.set(value.subarray(0, field.size), field.at);
         encodeChecksum(block);

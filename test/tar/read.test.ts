@@ -137,11 +137,32 @@ describe('TarReader: attributes', () => {
     const { xattrs } = await only(corpus.xattrsOfLibarchive());
     assert.deepEqual([...xattrs].map(([name, value]) => [name, text(value)]).sort(), [['user.a b', '\x01\0\xff'], ['user.c', '\xfe\0']]);
   });
-  it('applies global headers to all that follow, until a record takes it back', async () => {
+  it('ignores global headers, as container runtimes do', async () => {
+    const seconds = 1_700_000_000;
     const { entries: all } = await readTar(corpus.paxGlobal());
-    assert.deepEqual(all.map(({ entry }) => [entry.path, entry.uid, entry.mtime.seconds, entry.mtime.nanoseconds]), [['a', 7, 12, 5e8], ['b', 8, 12, 5e8], ['c', 9, 12, 5e8]]);
-    const empty = await readTar(corpus.paxEmptyValues());
-    assert.deepEqual(empty.entries.map(({ entry }) => [entry.path, entry.mtime.seconds]), [['a', 1_700_000_000], ['global', 12]]);
+    assert.deepEqual(
+      all.map(({ entry: { path, uid, gid, mtime }, body }) => [path, uid, gid, mtime, text(body)]),
+      [['a', 1000, 100, { seconds, nanoseconds: 0 }, 'x'], ['b', 8, 0, { seconds, nanoseconds: 0 }, 'y'], ['c', 0, 0, { seconds, nanoseconds: 0 }, 'z']],
+    );
+    assert.deepEqual([...(await only(corpus.paxGlobalXattr())).xattrs], []);
+    const { size, sparse } = await only(corpus.paxGlobalSparse());
+    assert.deepEqual([size, sparse], [1, undefined]);
+    const values = await only(corpus.paxGlobalValues());
+    assert.deepEqual([values.uid, values.size, values.mtime.seconds], [1000, 1, seconds]);
+  });
+  it('counts global headers as bytes of the entry behind them, or of the trailer', async () => {
+    const { entries: all } = await readTar(corpus.paxGlobal());
+    assert.deepEqual(all.map(({ entry }) => [entry.offset, entry.header.length]), [[0, 3 * 512], [2048, 5 * 512], [5120, 3 * 512]]);
+    assert.equal((await readTar(corpus.paxGlobalAtEnd())).trailer.length, 2 * 512 + 1024);
+  });
+  it('drops the records in front of a global header, as container runtimes do', async () => {
+    const { entries: all, trailer } = await readTar(corpus.paxBeforeGlobal());
+    assert.deepEqual(all.map(({ entry }) => [entry.path, entry.linkName, entry.xattrs.size, entry.header.length]), [['a', '', 0, 5 * 512], ['b', 'a', 0, 7 * 512]]);
+    assert.equal(trailer.length, 4 * 512 + 1024);
+  });
+  it('takes a record without a value for none', async () => {
+    const { path, uid, mtime } = await only(corpus.paxEmptyValues());
+    assert.deepEqual([path, uid, mtime.seconds], ['a', 7, 1_700_000_000]);
   });
   it('does not read a payload behind links and directories, whatever their size says', async () => {
     assert.deepEqual(await names(corpus.hardLinkWithSize()), ['a', 'b', 'c']);
