@@ -87,8 +87,22 @@ async function place<O>(layer: SourceLayer, job: LayerJob<O>): Promise<Placed> {
     if (adopted) return keep('passed-through', adopted.descriptor, adopted.entries, adopted.chunks);
   }
   const ingest = (mediaType: string, produce: Parameters<ImageStore['ingest']>[1]): Promise<Descriptor> => target.ingest(mediaType, produce, signal);
-  const converted = await format.convert(layerInput(layer, job), { ingest, workers: job.workers, signal }, job.formatOptions);
+  const input = layerInput(layer, job);
+  const converted = await onceMore(() => format.convert(input, { ingest, workers: job.workers, signal }, job.formatOptions), signal);
   return { action: 'converted', descriptor: converted.descriptor, converted, entries: converted.entries, chunks: converted.chunks };
+}
+
+/**
+ * A connection that breaks inside an upload of unknown length cannot be mended with every registry: docker-registry forgets
+ * the upload. The layer is then made a second time.
+ */
+async function onceMore<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (signal.aborted || !(error instanceof LazypullError) || error.code !== 'NETWORK') throw error;
+    return work();
+  }
 }
 
 /** The layer as the format sees it: stored bytes verified on the way in, plain tar held against the config's diffID. */

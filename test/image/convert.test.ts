@@ -241,6 +241,34 @@ test('cancelling is CANCELLED, and nothing is tagged', async () => {
   await untouched(target);
 });
 
+test('a layer whose upload breaks is made once more, and not a third time', async () => {
+  const source = openMemory();
+  await put(source, [{ blob: gzipSync(tarOf('a', Buffer.alloc(2_000_000, 'abc'))) }]);
+  const breaking = (target: MemoryStore, times: number): ImageStore => ({
+    location: target.location,
+    resolve: (reference) => target.resolve(reference),
+    tag: (descriptor, tag) => target.tag(descriptor, tag),
+    has: (descriptor) => target.has(descriptor),
+    open: (descriptor) => target.open(descriptor),
+    fetch: (descriptor) => target.fetch(descriptor),
+    push: (descriptor, open) => target.push(descriptor, open),
+    close: () => target.close(),
+    ingest: (mediaType, produce) =>
+      target.ingest(mediaType, async (sink) => {
+        await produce(async (bytes) => {
+          if (times-- > 0) throw new LazypullError('NETWORK', 'connection reset');
+          await sink(bytes);
+        });
+      }),
+  });
+  const target = openMemory();
+  const run = (times: number): Promise<ConvertReport> => convertImage({ store: source, reference: 'in' }, { store: breaking(target, times), reference: 'out' }, estargz, { formatOptions: {} });
+  await assert.rejects(run(2), is('NETWORK', /reset/));
+  await untouched(target);
+  await run(1);
+  assert.ok((await verifyImage({ store: target, reference: 'out' }, [estargz], { against: { store: source, reference: 'in' } })).ok);
+});
+
 test('a digest is no target', async () => {
   const target = openMemory();
   await assert.rejects(convertImage(await tiny('app'), { store: target, reference: digestOf() }, estargz, { formatOptions: {} }), is('USAGE', /tag/));
