@@ -18,6 +18,7 @@ export interface EstargzOptions {
   readonly keepDiffId?: boolean;
 }
 
+/** As in the list of formats, which must not load this file. */
 const MAX_CHUNK = 64 << 20;
 
 /** Fills in defaults and refuses what makes no sense. */

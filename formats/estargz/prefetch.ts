@@ -1,21 +1,19 @@
 import picomatch from 'picomatch';
-import { LazypullError } from '../../src/core/errors.ts';
+import { LazypullError, printable, throwIfAborted, wrapError } from '../../src/core/errors.ts';
 import { Spool } from '../../src/core/spool.ts';
 import type { ByteStream, LayerInput } from '../../src/core/types.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
-import { cleanPath } from '../../src/tar/path.ts';
+import { checkPath, cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
 import { RESERVED_NAMES } from './layout.ts';
 
-/** An entry as the first pass saw it, the last one of its path. */
+/** A path as the first pass saw it. */
 interface Seen {
   readonly path: string;
-  /** Clean path of a hard link's target. */
-  readonly target: string | undefined;
-  /** Place in the archive, counted in entries. */
-  readonly ordinal: number;
-  /** Places of earlier entries with the same path, which this one replaces. */
-  readonly replaced: readonly number[];
+  /** Clean path of the target, if the path's last entry is a hard link. */
+  target: string | undefined;
+  /** Places of its entries in the archive, counted in entries; the last one replaces the others. */
+  readonly ordinals: number[];
 }
 
 interface Spooled {
@@ -59,8 +57,8 @@ export class Prefetched {
 
   /** The entries with their payloads, in the order of the list. */
   async *entries(): AsyncGenerator<{ entry: TarEntry; body: ByteStream }> {
-    for (const { ordinal } of this.#order) {
-      const { entry, offset } = this.#spooled.get(ordinal) as Spooled;
+    for (const seen of this.#order) {
+      const { entry, offset } = this.#spooled.get(lastOf(seen)) as Spooled;
       yield { entry, body: this.#spool.read(offset, entry.size) };
     }
   }
@@ -76,19 +74,21 @@ export class Prefetched {
     await this.#pass(input, signal, (path, entry, ordinal) => {
       const target = entry.type === 'hardlink' ? cleanPath(entry.linkName) : undefined;
       if (target !== undefined) linked.add(target);
-      const old = seen.get(path);
-      seen.set(path, { path, target, ordinal, replaced: old ? [...old.replaced, old.ordinal] : [] });
+      const known = seen.get(path) ?? { path, target, ordinals: [] };
+      known.target = target;
+      known.ordinals.push(ordinal);
+      seen.set(path, known);
       return matchers.some((matcher) => matcher.literal === path || matcher.glob(path));
     });
     this.#arrange(seen, matchers);
-    for (const { path, replaced } of this.#order) {
-      if (replaced.length > 0 && linked.has(path)) {
+    for (const { path, ordinals } of this.#order) {
+      if (ordinals.length > 1 && linked.has(path)) {
         throw new LazypullError('UNSUPPORTED', 'an entry that hard links point to is replaced later in the layer', { path });
       }
     }
-    const missing = new Set(this.#order.filter(({ ordinal }) => !this.#spooled.has(ordinal)).map(({ ordinal }) => ordinal));
+    const missing = new Set(this.#order.map(lastOf).filter((ordinal) => !this.#spooled.has(ordinal)));
     if (missing.size > 0) await this.#pass(input, signal, (_path, _entry, ordinal) => missing.has(ordinal));
-    for (const { ordinal, replaced } of this.#order) for (const number of [ordinal, ...replaced]) this.#skip.add(number);
+    for (const { ordinals } of this.#order) for (const ordinal of ordinals) this.#skip.add(ordinal);
   }
 
   /** Reads the layer once and puts aside the entries that `wanted` says yes to. */
@@ -97,7 +97,8 @@ export class Prefetched {
     try {
       let ordinal = 0;
       for (let entry = await tar.next(); entry; entry = await tar.next(), ordinal++) {
-        signal?.throwIfAborted();
+        throwIfAborted(signal);
+        checkPath(entry);
         const path = cleanPath(entry.path);
         if (RESERVED_NAMES.includes(path) || !wanted(path, entry, ordinal)) continue;
         this.#spooled.set(ordinal, { entry, offset: this.#spool.size });
@@ -112,13 +113,22 @@ export class Prefetched {
   /** List order; matches of one glob sorted bytewise; parents before children, link targets before links; each once. */
   #arrange(seen: ReadonlyMap<string, Seen>, matchers: readonly Matcher[]): void {
     const placed = new Set<string>();
-    const place = (path: string): void => {
-      const entry = seen.get(path);
-      if (!entry || placed.has(path)) return;
-      placed.add(path);
-      for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) place(path.slice(0, slash));
-      if (entry.target !== undefined) place(entry.target);
-      this.#order.push(entry);
+    const place = (wanted: string): void => {
+      // A path that is still to be looked at, or one whose turn comes after all that it needs. A stack of our own: a
+      // stranger's links may lead to links for as long as they like.
+      const todo: (string | Seen)[] = [wanted];
+      for (let next = todo.pop(); next !== undefined; next = todo.pop()) {
+        if (typeof next !== 'string') {
+          this.#order.push(next);
+          continue;
+        }
+        const entry = seen.get(next);
+        if (!entry || placed.has(next)) continue;
+        placed.add(next);
+        todo.push(entry);
+        if (entry.target !== undefined) todo.push(entry.target);
+        for (let slash = next.lastIndexOf('/'); slash > 0; slash = next.lastIndexOf('/', slash - 1)) todo.push(next.slice(0, slash));
+      }
     };
     for (const { literal, glob } of matchers) {
       const paths = seen.has(literal) ? [literal] : [...seen.keys()].filter((path) => path !== '' && glob(path));
@@ -129,14 +139,24 @@ export class Prefetched {
   }
 }
 
+function lastOf({ ordinals }: Seen): number {
+  return ordinals.at(-1) as number;
+}
+
 interface Matcher {
   /** The pattern taken as a path. */
   readonly literal: string;
   readonly glob: (path: string) => boolean;
 }
 
-/** A line of the list: a path if the layer has it (names may hold glob characters), a glob otherwise. */
+/** A line of the list: a path if the layer has it (names may hold glob characters), a glob otherwise. USAGE for what is no glob. */
 function matcherOf(pattern: string): Matcher {
   const literal = cleanPath(pattern);
-  return { literal, glob: picomatch(literal, { dot: true, noextglob: true, nonegate: true, nobrace: true }) };
+  // The root has a name that is no glob.
+  if (literal === '') return { literal, glob: () => false };
+  try {
+    return { literal, glob: picomatch(literal, { dot: true, noextglob: true, nonegate: true, nobrace: true }) };
+  } catch (error) {
+    throw wrapError(error, 'USAGE', `not a glob: ${printable(pattern.slice(0, 140))}`);
+  }
 }

@@ -7,7 +7,7 @@ import type { AdoptedLayer, ByteSource, OpenLayer, StoredLayer } from '../../src
 import { gunzip, gunzipMember } from '../../src/codec/gzip.ts';
 import { cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
-import { ANNOTATION, decodeFooter, decodeToc, EXTERNAL_TOC_SUFFIX, FOOTER_SIZE, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK, RESERVED_NAMES, TOC_NAME, type Footer, type TocEntry } from './layout.ts';
+import { ANNOTATION, decodeFooter, decodeToc, EXTERNAL_TOC_SUFFIX, FOOTER_SIZE, RESERVED_NAMES, TOC_NAME, type Footer, type TocEntry } from './layout.ts';
 import { buildIndex } from './toc-tree.ts';
 
 /** Read from a blob's end at once: footer and, for most layers, the whole TOC. */
@@ -51,20 +51,20 @@ export async function openEstargz(layer: StoredLayer, signal?: AbortSignal): Pro
   const toc = footer.kind === 'external' ? await externalToc(layer, signal) : await readToc({ ...layer, source }, footer, signal);
   const end = footer.tocOffset ?? layer.source.size - FOOTER_SIZE.external;
   const { annotations = {} } = layer.descriptor;
-  const index = buildIndex(toc.entries, end);
-  const tarSize = /^\d{1,15}$/.test(annotations[ANNOTATION.uncompressedSize] ?? '') ? Number(annotations[ANNOTATION.uncompressedSize]) : undefined;
+  const { index, landmark = 'none' } = buildIndex(toc.entries, end);
+  const tarSize = /^\d{1,15}$/.exec(annotations[ANNOTATION.uncompressedSize] ?? '')?.[0];
   return {
     format: 'estargz',
     index,
     sources: [layer.source],
-    inflate: async (chunk, packed) => gunzipMember(packed, { skip: chunk.skip ?? 0, size: chunk.size }),
+    inflate: async (chunk, packed) => gunzipMember(packed, { skip: chunk.skip ?? 0, size: chunk.size }, `${what}: gzip member at byte ${chunk.offset}`),
     indexBytes: toc.bytes + FOOTER_SIZE[footer.kind],
     reserved: RESERVED_NAMES,
-    ...(tarSize !== undefined && { tarSize }),
+    ...(tarSize !== undefined && { tarSize: Number(tarSize) }),
     problems: problemsOf(toc, footer, annotations),
     facts: {
       footer: footer.kind,
-      landmark: landmarkOf(toc),
+      landmark,
       tocDigest: toc.digest,
       tocVerified: annotations[ANNOTATION.tocDigest] !== undefined,
       ...(footer.tocOffset !== undefined && { tocOffset: footer.tocOffset }),
@@ -84,12 +84,6 @@ function problemsOf(toc: Toc, footer: Footer, annotations: Readonly<Record<strin
 
 function isPayload(entry: TocEntry): boolean {
   return entry.type === 'chunk' || (entry.type === 'reg' && (entry.size ?? 0) > 0);
-}
-
-/** Which landmark a reader finds: it tells how much to fetch before anything is asked for (§7.2). */
-function landmarkOf(toc: Toc): string {
-  const names = new Set(toc.entries.map((entry) => entry.name));
-  return names.has(NO_PREFETCH_LANDMARK) ? NO_PREFETCH_LANDMARK : names.has(PREFETCH_LANDMARK) ? PREFETCH_LANDMARK : 'none';
 }
 
 /** The same bytes, of which the last ones are read once, together, when first asked for. */

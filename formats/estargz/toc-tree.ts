@@ -18,11 +18,18 @@ interface Payload {
   readonly extents: Extent[];
 }
 
+/** What a TOC says. */
+export interface TocTree {
+  readonly index: LayerIndex;
+  /** The landmark that a reader goes by (§7.2), if the layer has one. */
+  readonly landmark: string | undefined;
+}
+
 /**
  * TOC records -> the layer's tree and chunks (§4, §6.2, §16). `end` is where payloads end in the blob: the TOC or the footer.
  * Everything a stranger may have put in is held against it before it is used.
  */
-export function buildIndex(entries: readonly TocEntry[], end: number): LayerIndex {
+export function buildIndex(entries: readonly TocEntry[], end: number): TocTree {
   const tree = new TreeBuilder();
   const payloads: Payload[] = [];
   const users = new Map<number, string>();
@@ -45,7 +52,7 @@ export function buildIndex(entries: readonly TocEntry[], end: number): LayerInde
     }
     const extents: Extent[] = [];
     const size = entry.size ?? 0;
-    if (size > 0) payloads.push(...payloadsOf(entry, chunks, size, extents));
+    if (size > 0) for (const payload of payloadsOf(entry, chunks, size, extents)) payloads.push(payload);
     if (path === PREFETCH_LANDMARK) prefetchEnd = entry.offset ?? 0;
     if (path === NO_PREFETCH_LANDMARK) prefetchNone = true;
     if (RESERVED_NAMES.includes(path)) continue;
@@ -54,9 +61,10 @@ export function buildIndex(entries: readonly TocEntry[], end: number): LayerInde
   }
   const chunks = placeChunks(payloads, end);
   const root: DirectoryNode = tree.finish();
-  if (prefetchNone || prefetchEnd === undefined) return { root, chunks };
+  if (prefetchNone) return { index: { root, chunks }, landmark: NO_PREFETCH_LANDMARK };
+  if (prefetchEnd === undefined) return { index: { root, chunks }, landmark: undefined };
   if (prefetchEnd > end) throw corrupt('prefetch landmark lies outside the blob', { path: PREFETCH_LANDMARK, offset: prefetchEnd });
-  return { root, chunks, prefetch: [{ offset: 0, end: prefetchEnd }] };
+  return { index: { root, chunks, prefetch: [{ offset: 0, end: prefetchEnd }] }, landmark: PREFETCH_LANDMARK };
 }
 
 function pathOf(entry: TocEntry): string {

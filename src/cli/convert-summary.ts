@@ -27,7 +27,10 @@ export function convertSummary(report: ConvertReport): string {
   }
   const { totals } = report;
   // Platforms share layers, and the totals count each once.
-  const layers = new Set(report.platforms.flatMap((platform) => platform.layers.map(({ source, diffId }) => `${source.digest} ${diffId}`)));
-  lines.push(`${report.dryRun ? 'would convert' : 'converted'} ${count(layers.size, 'layer')} in ${formatSeconds(totals.seconds)}: ${formatSize(totals.sourceBytes)} -> ${formatSize(totals.targetBytes)}`);
+  const layers = new Map(report.platforms.flatMap((platform) => platform.layers.map(({ source, diffId, action }) => [`${source.digest} ${diffId}`, action] as const)));
+  const converted = [...layers.values()].filter((action) => action === 'converted').length;
+  const part = converted === layers.size ? '' : `${converted} of `;
+  if (report.extraTags.length > 0) lines.push(`${report.dryRun ? 'would also tag' : 'also tagged'} ${report.extraTags.map(printable).join(', ')}: readers look there for the index, so copy both`);
+  lines.push(`${report.dryRun ? 'would convert' : 'converted'} ${part}${count(layers.size, 'layer')} in ${formatSeconds(totals.seconds)}: ${formatSize(totals.sourceBytes)} -> ${formatSize(totals.targetBytes)}`);
   return lines.join('\n');
 }

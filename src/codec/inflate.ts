@@ -78,6 +78,8 @@ export class Inflater {
   #takenAt: number;
   #onBlock: ((block: BlockStart) => void) | undefined;
   #done = false;
+  /** The fault that the present stream was found to have. */
+  #fault: LazypullError | undefined;
 
   /** `what` names the data in error messages. */
   constructor(what = 'deflate stream') {
@@ -138,6 +140,7 @@ export class Inflater {
     this.#onBlock = onBlock;
     this.#open().begin(bits, onBlock ? 1 : 0);
     this.#done = false;
+    this.#fault = undefined;
   }
 
   /** Copies in as much of `bytes` as there is room for (up to 256 KiB) and returns how much that was. */
@@ -177,6 +180,7 @@ export class Inflater {
    */
   decode(atMost = Infinity): InflateStatus {
     if (this.#done) return 'done';
+    if (this.#fault) throw this.#fault;
     const kernel = this.#open();
     for (;;) {
       if (this.#outputAt >= this.#outputLimit) {
@@ -194,7 +198,7 @@ export class Inflater {
       }
       if (status === 1) return 'input';
       if (status === 2) return 'output';
-      if (status < 0) throw corrupt(`${this.#what}: ${FAULTS.get(status) ?? `inflate fault ${status}`}`, { offset: this.position });
+      if (status < 0) throw (this.#fault = corrupt(`${this.#what}: ${FAULTS.get(status) ?? `inflate fault ${status}`}`, { offset: this.position }));
     }
   }
 

@@ -20,6 +20,8 @@ export class ZstdFrames {
   position = 0;
   /** Frames complete, skippable ones not counted. */
   frames = 0;
+  /** Skippable frames complete. */
+  skipped = 0;
   /** Blocks that have begun. */
   blocks = 0;
   /** Content size of all frames so far, as far as every frame states it. */
@@ -37,7 +39,16 @@ export class ZstdFrames {
     this.#what = what;
   }
 
-  /** Follows `bytes` up to the end of the first block in it that ends, and returns how many bytes that is; all otherwise. */
+  /** Where the next byte belongs; a frame begins with its magic number, which is only known once it is complete. */
+  get inside(): 'nothing' | 'frame' | 'skippable' {
+    if (this.#state === 'magic') return 'nothing';
+    return this.#state === 'skip-size' || this.#state === 'skip' ? 'skippable' : 'frame';
+  }
+
+  /**
+   * Follows `bytes` up to the next event and returns how many bytes that took: the end of a magic number, of a block or of
+   * a frame. Without an event it takes them all.
+   */
   advance(bytes: Uint8Array): number {
     let at = 0;
     while (at < bytes.length) {
@@ -46,20 +57,17 @@ export class ZstdFrames {
         at += n;
         this.#left -= n;
         this.position += n;
-        if (this.#left > 0) continue;
-        if (this.#state === 'skip') this.#state = 'magic';
-        else {
-          this.#endBlock();
-          break;
-        }
-        continue;
+        if (this.#left > 0) break;
+        if (this.#state === 'skip') this.#endSkippable();
+        else this.#endBlock();
+        break;
       }
-      const needed = this.#needed();
-      while (this.#heldSize < needed && at < bytes.length) {
-        this.#held[this.#heldSize++] = bytes[at++] as number;
-        this.position += 1;
-      }
-      if (this.#heldSize >= this.#needed()) this.#parse();
+      this.#held[this.#heldSize++] = bytes[at++] as number;
+      this.position += 1;
+      if (this.#heldSize < this.#needed()) continue;
+      const before = this.inside;
+      this.#parse();
+      if (this.inside !== before) break;
     }
     return at;
   }
@@ -93,7 +101,8 @@ export class ZstdFrames {
       }
       case 'skip-size':
         this.#left = view.getUint32(0, true);
-        this.#state = this.#left > 0 ? 'skip' : 'magic';
+        if (this.#left > 0) this.#state = 'skip';
+        else this.#endSkippable();
         break;
       case 'header':
         this.#frameHeader(size);
@@ -130,7 +139,7 @@ export class ZstdFrames {
       const byte = this.#held[1] as number;
       window = 2 ** (10 + (byte >> 3)) * (1 + (byte & 7) / 8);
     }
-    if (window > MAX_WINDOW && !(single && window <= Number.MAX_SAFE_INTEGER && window <= MAX_WINDOW)) {
+    if (window > MAX_WINDOW) {
       throw new LazypullError('LIMIT', `${this.#what}: zstd window of ${window} bytes is above the ${MAX_WINDOW} allowed`, { offset: this.position - size });
     }
     this.contentSize = content === undefined || this.contentSize === undefined ? undefined : this.contentSize + content;
@@ -153,6 +162,11 @@ export class ZstdFrames {
     if (!this.#lastBlock) this.#state = 'block';
     else if (this.#checksum) this.#state = 'checksum';
     else this.#endFrame();
+  }
+
+  #endSkippable(): void {
+    this.skipped += 1;
+    this.#state = 'magic';
   }
 
   #endFrame(): void {

@@ -1,9 +1,7 @@
-import type { Transform } from 'node:stream';
-import * as zlib from 'node:zlib';
-import { concat } from '../core/bytes.ts';
 import { corrupt, LazypullError, throwIfAborted, wrapError } from '../core/errors.ts';
 import { collect, streamOf } from '../core/stream.ts';
 import type { ByteStream } from '../core/types.ts';
+import { bestDecoder, type FramePiece, library } from './zstd-decode.ts';
 import { MAX_BLOCK, ZstdFrames } from './zstd-frames.ts';
 
 export interface UnzstdOptions {
@@ -16,15 +14,7 @@ export interface UnzstdOptions {
 
 /** Blocks handed to a decoder at once: some decoders put out everything a piece of input holds before they pause. */
 const BLOCKS_AT_ONCE = 8;
-/** Without a streaming decoder a frame must be decoded whole. */
-const MAX_WHOLE_FRAME = 256 << 20;
-
-/** What node:zlib has from Node 22.15 on; the types in use are older. */
-interface NodeZstd {
-  createZstdDecompress?(options: { chunkSize: number }): Transform;
-  zstdDecompressSync?(bytes: Uint8Array, options: { maxOutputLength: number }): Uint8Array;
-}
-const node = zlib as unknown as NodeZstd;
+const MAGIC = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd);
 
 /**
  * Inflates a zstd stream of any number of frames (RFC 8878), skippable ones passed over. Truncated or broken input is
@@ -33,10 +23,10 @@ const node = zlib as unknown as NodeZstd;
 export async function* unzstd(stream: ByteStream, options: UnzstdOptions = {}): AsyncGenerator<Uint8Array> {
   const { maxSize = Infinity, what = 'zstd stream', signal } = options;
   const frames = new ZstdFrames(what);
-  const pieces = boundedPieces(stream, frames, signal);
   let size = 0;
   try {
-    for await (const bytes of await decode(pieces)) {
+    const inflate = await bestDecoder();
+    for await (const bytes of inflate(framePieces(stream, frames, signal))) {
       size += bytes.length;
       if (size > maxSize) throw new LazypullError('LIMIT', `${what} inflates to more than the ${maxSize} bytes allowed`, { offset: maxSize });
       yield bytes;
@@ -61,9 +51,9 @@ export async function zstdDecompress(bytes: Uint8Array, limit: number, what = 'z
   if (size !== undefined && size > limit) throw new LazypullError('LIMIT', `${what} inflates to ${size} bytes, ${limit} are allowed`);
   // Decoders reserve what a frame says it holds, so it must at least be possible.
   if (size !== undefined && size > frames.blocks * MAX_BLOCK) throw corrupt(`${what}: zstd frames claim ${size} bytes, more than their blocks can hold`);
-  if (size === undefined || frames.frames !== 1) return collect(unzstd(streamOf(bytes), { maxSize: limit, what }), limit, what);
+  if (size === undefined || frames.frames !== 1 || frames.skipped > 0) return collect(unzstd(streamOf(bytes), { maxSize: limit, what }), limit, what);
   try {
-    const whole = node.zstdDecompressSync ? node.zstdDecompressSync(bytes, { maxOutputLength: Math.max(size, 1) }) : (await library()).decompress(bytes);
+    const whole = (await library()).decompress(bytes);
     if (whole.length !== size) throw corrupt(`${what}: ${whole.length} bytes where the zstd frame promises ${size}`);
     return whole;
   } catch (error) {
@@ -71,69 +61,31 @@ export async function zstdDecompress(bytes: Uint8Array, limit: number, what = 'z
   }
 }
 
-/** The stream cut so that no piece holds more than a few blocks; its end is checked. */
-async function* boundedPieces(stream: ByteStream, frames: ZstdFrames, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+/** The stream's frames cut into pieces, without what lies between them; the stream's end is checked. */
+export async function* framePieces(stream: ByteStream, frames: ZstdFrames, signal: AbortSignal | undefined): AsyncGenerator<FramePiece> {
   for await (const bytes of stream) {
     throwIfAborted(signal);
     let from = 0;
-    let blocks = frames.blocks;
+    let { blocks } = frames;
     for (let at = 0; at < bytes.length;) {
+      const before = frames.inside;
       at += frames.advance(bytes.subarray(at));
-      if (frames.blocks - blocks < BLOCKS_AT_ONCE && at < bytes.length) continue;
-      yield bytes.subarray(from, at);
-      from = at;
-      blocks = frames.blocks;
+      const now = frames.inside;
+      if (before !== 'frame') {
+        if (now !== 'frame') continue;
+        from = at - MAGIC.length;
+        ({ blocks } = frames);
+        if (from >= 0) continue;
+        // The magic number began in an earlier element, which is gone.
+        yield { bytes: MAGIC, endsFrame: false };
+        from = at;
+      } else if (now !== 'frame' || frames.blocks - blocks >= BLOCKS_AT_ONCE) {
+        yield { bytes: bytes.subarray(from, at), endsFrame: now !== 'frame' };
+        from = at;
+        ({ blocks } = frames);
+      }
     }
+    if (frames.inside === 'frame' && from < bytes.length) yield { bytes: bytes.subarray(from), endsFrame: false };
   }
   frames.end();
-}
-
-async function decode(pieces: ByteStream): Promise<ByteStream> {
-  if (node.createZstdDecompress) return through(pieces, node.createZstdDecompress({ chunkSize: 1 << 18 }));
-  const { Decompressor, decompress } = await library();
-  return Decompressor ? through(pieces, new Decompressor()) : wholeFrames(pieces, decompress);
-}
-
-interface ZstdLibrary {
-  readonly Decompressor?: new () => Transform;
-  decompress(bytes: Uint8Array): Uint8Array;
-}
-
-/** The native build where there is one for this platform, the WebAssembly build elsewhere. */
-async function library(): Promise<ZstdLibrary> {
-  try {
-    return await import('@cloudpss/zstd/napi');
-  } catch {
-    return await import('@cloudpss/zstd/wasm');
-  }
-}
-
-/** Runs bytes through a Node stream. Each piece is let go of only when the stream has used it up. */
-async function* through(pieces: ByteStream, transform: Transform): AsyncGenerator<Uint8Array> {
-  // A destroyed stream forgets about the write that is under way.
-  let wake: (() => void) | undefined;
-  transform.once('close', () => wake?.());
-  const feed = async (): Promise<void> => {
-    for await (const piece of pieces) {
-      if (transform.destroyed) return;
-      await new Promise<void>((resolve, reject) => {
-        wake = resolve;
-        transform.write(piece, (error) => (error ? reject(error) : resolve()));
-      });
-    }
-    transform.end();
-  };
-  const feeding = feed().catch((error: unknown) => {
-    transform.destroy(error as Error);
-  });
-  try {
-    yield* transform as AsyncIterable<Uint8Array>;
-  } finally {
-    transform.destroy();
-    await feeding;
-  }
-}
-
-async function* wholeFrames(pieces: ByteStream, decompress: (bytes: Uint8Array) => Uint8Array): AsyncGenerator<Uint8Array> {
-  yield decompress(concat([await collect(pieces, MAX_WHOLE_FRAME, 'zstd frame')]));
 }

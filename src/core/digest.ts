@@ -31,6 +31,13 @@ export function digestOf(...parts: readonly Uint8Array[]): Digest {
   return `sha256:${hash.digest('hex')}`;
 }
 
+/** Digest of bytes that are all at hand, by the algorithm of another digest: to be compared with it. */
+export function digestLike(wanted: Digest, bytes: Uint8Array): Digest {
+  const digester = new Digester(digestAlgorithm(wanted));
+  digester.update(bytes);
+  return digester.finish();
+}
+
 /** Hashes and counts a stream as it flows. */
 export class Digester {
   #hash: Hash;

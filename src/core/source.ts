@@ -43,7 +43,7 @@ export class FileSource implements ByteSource {
     throwIfAborted(signal);
     checkRange(this, offset, length);
     try {
-      const handle = await (this.#handle ??= open(this.path, 'r'));
+      const handle = await this.#open();
       const bytes = Buffer.allocUnsafeSlow(length);
       let done = 0;
       while (done < length) {
@@ -57,10 +57,26 @@ export class FileSource implements ByteSource {
     }
   }
 
+  /** Reading again opens the file again. */
   async close(): Promise<void> {
     const handle = this.#handle;
     this.#handle = undefined;
-    await (await handle)?.close();
+    try {
+      await (await handle)?.close();
+    } catch (error) {
+      throw wrapError(error, 'IO', 'cannot close', { path: this.path });
+    }
+  }
+
+  #open(): Promise<FileHandle> {
+    if (this.#handle) return this.#handle;
+    const opened = open(this.path, 'r');
+    this.#handle = opened;
+    // What keeps the file from being opened may pass (too many open files): the next read tries again.
+    opened.catch(() => {
+      if (this.#handle === opened) this.#handle = undefined;
+    });
+    return opened;
   }
 }
 

@@ -1,7 +1,7 @@
 import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { wrapError } from './errors.ts';
+import { LazypullError, wrapError } from './errors.ts';
 import type { ByteStream } from './types.ts';
 
 const PIECE = 1 << 20;
@@ -14,8 +14,8 @@ export class Spool {
   #kept = 0;
   #file: { readonly folder: string; readonly handle: FileHandle } | undefined;
 
-  /** At most `inMemory` bytes stay in memory. */
-  constructor(inMemory = 32 << 20) {
+  /** At most `inMemory` bytes stay in memory; default 8 MiB, as several layers are worked on side by side. */
+  constructor(inMemory = 8 << 20) {
     this.#inMemory = inMemory;
   }
 
@@ -68,19 +68,33 @@ export class Spool {
     const file = this.#file;
     this.#file = undefined;
     this.#parts.length = 0;
-    await file?.handle.close();
-    if (file) await rm(file.folder, { recursive: true, force: true });
+    if (!file) return;
+    try {
+      await file.handle.close();
+    } finally {
+      await rm(file.folder, { recursive: true, force: true });
+    }
   }
 
   async #fromFile(at: number, length: number): Promise<Uint8Array> {
     const bytes = Buffer.allocUnsafeSlow(length);
-    const { bytesRead } = await (this.#file as { handle: FileHandle }).handle.read(bytes, 0, length, at);
-    if (bytesRead === 0) throw wrapError(new Error('temporary file ends early'), 'IO', 'cannot read what was put aside');
-    return bytes.subarray(0, bytesRead);
+    const place = { path: tmpdir(), offset: at };
+    try {
+      const { bytesRead } = await (this.#file as { handle: FileHandle }).handle.read(bytes, 0, length, at);
+      if (bytesRead === 0) throw new LazypullError('IO', 'a temporary file ends early', place);
+      return bytes.subarray(0, bytesRead);
+    } catch (error) {
+      throw wrapError(error, 'IO', 'cannot read a temporary file', place);
+    }
   }
 }
 
 async function temporaryFile(): Promise<{ folder: string; handle: FileHandle }> {
   const folder = await mkdtemp(join(tmpdir(), 'lazypull-spool-'));
-  return { folder, handle: await open(join(folder, 'spool'), 'wx+', 0o600) };
+  try {
+    return { folder, handle: await open(join(folder, 'spool'), 'wx+', 0o600) };
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
 }

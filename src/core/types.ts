@@ -48,8 +48,6 @@ export interface Time {
   readonly nanoseconds: number;
 }
 
-export type NodeType = 'directory' | 'file' | 'symlink' | 'char' | 'block' | 'fifo';
-
 /** What every node of a file tree has. */
 export interface Attributes {
   /** Permission and special bits, 0..07777; never the type. */

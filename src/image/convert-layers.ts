@@ -76,7 +76,7 @@ async function place<O>(layer: SourceLayer, job: LayerJob<O>): Promise<Placed> {
   const descriptor = { ...layer.descriptor, mediaType: toOciType(layer.descriptor.mediaType) };
   if (isForeignLayer(descriptor.mediaType)) return { action: 'foreign', descriptor, entries: 0, chunks: 0 };
   const keep = async (action: Placed['action'], kept: Descriptor, entries = 0, chunks = 0): Promise<Placed> => {
-    if (!job.dryRun) await transferBlob(source, target, layer.descriptor, signal);
+    if (!job.dryRun) await transferBlob(source, target, layer.descriptor, { signal });
     job.progress({ type: 'bytes', packed: layer.descriptor.size, tar: 0 });
     return { action, descriptor: kept, entries, chunks };
   };

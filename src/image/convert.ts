@@ -1,6 +1,7 @@
 import { isDigest } from '../core/digest.ts';
 import { LazypullError, printable } from '../core/errors.ts';
-import type { Descriptor, ExtraImage, Format, ImageStore, Platform } from '../core/types.ts';
+import { streamOf } from '../core/stream.ts';
+import type { Descriptor, ExtraImage, Format, Platform } from '../core/types.ts';
 import { ThreadPool, defaultJobs } from '../codec/pool.ts';
 import { describe, encodeDocument } from '../oci/documents.ts';
 import { OCI, toOciType } from '../oci/media-types.ts';
@@ -8,10 +9,11 @@ import { ATTESTATION_SUBJECT } from '../oci/platform.ts';
 import { convertLayer, type LayerJob, type LayerOutcome, type SourceLayer } from './convert-layers.ts';
 import type { ConvertProgress, ConvertReport, PlatformReport } from './convert-report.ts';
 import { discardStore } from './discard.ts';
+import { platformOfConfig } from './documents.ts';
 import { readDocuments, type ImageDocument, type DocumentTree, type IndexDocument, type OtherDocument } from './documents-tree.ts';
+import { DEFAULT_MAX_LAYER_SIZE } from './image-layer.ts';
 import { mapLimited } from './limited.ts';
 import type { Place } from './place.ts';
-import { platformOfConfig } from './select.ts';
 import { transferBlob } from './transfer.ts';
 
 export type { ConvertProgress, ConvertReport, LayerReport, PlatformReport } from './convert-report.ts';
@@ -30,8 +32,6 @@ export interface ConvertOptions<O> {
   readonly progress?: (event: ConvertProgress) => void;
 }
 
-const MAX_LAYER_SIZE = 64 * 1024 ** 3;
-
 /**
  * Converts an image from one store into another: every layer of every platform once, then configs, manifests and index,
  * the tag last of all. Whatever fails, the target's tag stays what it was.
@@ -43,8 +43,7 @@ export async function convertImage<O>(source: Place, target: Place, format: Form
   const started = performance.now();
   if (isDigest(target.reference)) throw new LazypullError('USAGE', 'the target of a conversion is a tag: its digest is not known before');
   const jobs = options.jobs ?? defaultJobs();
-  const stop = new AbortController();
-  const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+  const signal = options.signal ?? new AbortController().signal;
   const workers = new ThreadPool(jobs);
   try {
     const root = await source.store.resolve(source.reference, signal);
@@ -55,12 +54,12 @@ export async function convertImage<O>(source: Place, target: Place, format: Form
       format,
       formatOptions: options.formatOptions,
       workers,
-      maxLayerSize: options.maxLayerSize ?? MAX_LAYER_SIZE,
+      maxLayerSize: options.maxLayerSize ?? DEFAULT_MAX_LAYER_SIZE,
       dryRun: options.dryRun ?? false,
       signal,
       progress: options.progress ?? (() => undefined),
     };
-    const outcomes = await convertLayers(documents, job, jobs, stop);
+    const outcomes = await convertLayers(documents, job, jobs);
     const publisher = new Publisher(job, outcomes);
     const top = await publisher.publish(documents);
     const extras = (await format.finish?.(converted(outcomes), options.formatOptions)) ?? [];
@@ -86,13 +85,13 @@ function keyOf(layer: SourceLayer): string {
   return `${layer.descriptor.digest} ${layer.diffId}`;
 }
 
-async function convertLayers<O>(documents: DocumentTree, job: LayerJob<O>, jobs: number, stop: AbortController): Promise<Map<string, LayerOutcome>> {
+async function convertLayers<O>(documents: DocumentTree, job: LayerJob<O>, jobs: number): Promise<Map<string, LayerOutcome>> {
   const layers = new Map<string, SourceLayer>();
   for (const image of imagesOf(documents)) for (const layer of layersOf(image)) layers.set(keyOf(layer), layer);
   // The largest first: what is left at the end is small.
   const queue = [...layers].sort(([, a], [, b]) => b.descriptor.size - a.descriptor.size);
   job.progress({ type: 'total', layers: queue.length, bytes: queue.reduce((sum, [, layer]) => sum + layer.descriptor.size, 0) });
-  const done = await mapLimited(queue, Math.min(jobs, 8), async ([key, layer]) => [key, await convertLayer(layer, job)] as const, stop);
+  const done = await mapLimited(queue, Math.min(jobs, 8), async ([key, layer], signal) => [key, await convertLayer(layer, { ...job, signal })] as const, job.signal);
   return new Map(done);
 }
 
@@ -202,18 +201,12 @@ class Publisher<O> {
 
   async #put(mediaType: string, bytes: Uint8Array): Promise<Descriptor> {
     const descriptor = describe(mediaType, bytes);
-    await this.#job.target.push(
-      descriptor,
-      async function* () {
-        yield bytes;
-      },
-      this.#job.signal,
-    );
+    await this.#job.target.push(descriptor, () => streamOf(bytes), this.#job.signal);
     return descriptor;
   }
 
   async #carry(descriptor: Descriptor): Promise<Descriptor> {
-    if (!this.#job.dryRun) await transferBlob(this.#job.source as ImageStore, this.#job.target, descriptor, this.#job.signal);
+    if (!this.#job.dryRun) await transferBlob(this.#job.source, this.#job.target, descriptor, { signal: this.#job.signal });
     return descriptor;
   }
 }

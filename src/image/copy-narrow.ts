@@ -1,23 +1,17 @@
 import type { Digest } from '../core/digest.ts';
-import { corrupt, LazypullError } from '../core/errors.ts';
+import { corrupt } from '../core/errors.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
-import { describe, encodeDocument, parseIndex } from '../oci/documents.ts';
-import { isIndexType, isManifestType } from '../oci/media-types.ts';
+import { describe, encodeDocument } from '../oci/documents.ts';
+import { isIndexType } from '../oci/media-types.ts';
 import { ATTESTATION_SUBJECT, isAttestation, selectPlatform } from '../oci/platform.ts';
-import { fetchDocument, MAX_INDEX_DEPTH, noImageFor, selectImage, withPlatform } from './select.ts';
+import { imagesOf, isIndexTree, readIndexTree, type IndexTree } from './index-tree.ts';
+import { noImageFor, selectImage } from './select.ts';
 
 export interface Narrowed {
   readonly root: Descriptor;
   /** Bytes of indexes that had to be written anew, by their new digest. */
   readonly written: ReadonlyMap<Digest, Uint8Array>;
   readonly warnings: readonly string[];
-}
-
-/** An index, and for entries that are indexes what is in them. */
-interface Level {
-  readonly descriptor: Descriptor;
-  readonly document: Record<string, unknown>;
-  readonly entries: readonly (Descriptor | Level)[];
 }
 
 /**
@@ -30,8 +24,8 @@ export async function narrowRoot(store: ImageStore, root: Descriptor, platforms:
     const fits = all.some(({ warnings }) => warnings.length === 0);
     return { root, written: new Map(), warnings: fits ? [] : (all[0]?.warnings ?? []) };
   }
-  const level = await readLevel(store, root, signal, 0);
-  const images = candidates(level);
+  const tree = await readIndexTree(store, root, signal);
+  const images = imagesOf(tree);
   const chosen = new Set<Digest>();
   for (const platform of platforms) {
     const found = selectPlatform(images, platform);
@@ -39,39 +33,19 @@ export async function narrowRoot(store: ImageStore, root: Descriptor, platforms:
     chosen.add(found.digest);
   }
   const written = new Map<Digest, Uint8Array>();
-  const narrowed = rewrite(level, chosen, written);
+  const narrowed = rewrite(tree, chosen, written);
   if (!narrowed) throw corrupt(`${store.location} ${root.digest} lost all its entries`);
   const warnings = narrowed.digest === root.digest ? [] : [`only some platforms of ${root.digest} are copied: the index is written anew as ${narrowed.digest}`];
   return { root: narrowed, written, warnings };
 }
 
-async function readLevel(store: ImageStore, descriptor: Descriptor, signal: AbortSignal | undefined, depth: number): Promise<Level> {
-  if (depth > MAX_INDEX_DEPTH) throw new LazypullError('LIMIT', `${store.location}: more than ${MAX_INDEX_DEPTH} indexes inside each other`);
-  const what = `index ${descriptor.digest}`;
-  const bytes = await fetchDocument(store, descriptor, what, signal);
-  const entries: (Descriptor | Level)[] = [];
-  for (const entry of parseIndex(bytes, what).manifests) {
-    if (isIndexType(entry.mediaType)) entries.push(await readLevel(store, entry, signal, depth + 1));
-    else entries.push(isManifestType(entry.mediaType) && !isAttestation(entry) ? await withPlatform(store, entry, signal) : entry);
-  }
-  return { descriptor, document: JSON.parse(Buffer.from(bytes).toString('utf8')) as Record<string, unknown>, entries };
-}
-
-function isLevel(entry: Descriptor | Level): entry is Level {
-  return 'entries' in entry;
-}
-
-function candidates(level: Level): Descriptor[] {
-  return level.entries.flatMap((entry) => (isLevel(entry) ? candidates(entry) : isManifestType(entry.mediaType) && !isAttestation(entry) ? [entry] : []));
-}
-
 /** The descriptor of what is left of an index; undefined when that is nothing. */
-function rewrite(level: Level, chosen: ReadonlySet<Digest>, written: Map<Digest, Uint8Array>): Descriptor | undefined {
-  const raw = level.document['manifests'] as Record<string, unknown>[];
+function rewrite(tree: IndexTree, chosen: ReadonlySet<Digest>, written: Map<Digest, Uint8Array>): Descriptor | undefined {
+  const raw = tree.document['manifests'] as Record<string, unknown>[];
   let changed = false;
   const manifests: unknown[] = [];
-  for (const [at, entry] of level.entries.entries()) {
-    if (isLevel(entry)) {
+  for (const [at, entry] of tree.entries.entries()) {
+    if (isIndexTree(entry)) {
       const nested = rewrite(entry, chosen, written);
       if (nested) manifests.push({ ...raw[at], digest: nested.digest, size: nested.size });
       changed ||= nested?.digest !== entry.descriptor.digest;
@@ -83,9 +57,9 @@ function rewrite(level: Level, chosen: ReadonlySet<Digest>, written: Map<Digest,
     }
   }
   if (manifests.length === 0) return undefined;
-  if (!changed) return level.descriptor;
-  const bytes = encodeDocument({ ...level.document, manifests });
-  const descriptor = describe(level.descriptor.mediaType, bytes);
+  if (!changed) return tree.descriptor;
+  const bytes = encodeDocument({ ...tree.document, manifests });
+  const descriptor = describe(tree.descriptor.mediaType, bytes);
   written.set(descriptor.digest, bytes);
   return descriptor;
 }

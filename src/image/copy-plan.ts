@@ -1,14 +1,12 @@
-import { isDigest, type Digest } from '../core/digest.ts';
-import { corrupt, LazypullError } from '../core/errors.ts';
+import type { Digest } from '../core/digest.ts';
+import { corrupt } from '../core/errors.ts';
 import type { Descriptor, ImageStore } from '../core/types.ts';
 import { parseIndex, parseManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
-import { fetchDocument, MAX_INDEX_DEPTH } from './select.ts';
+import { checkIndexDepth, DocumentBudget, fetchDocument } from './documents.ts';
 
 /** Document bytes that are kept between planning and storing; what is beyond is fetched a second time. */
 const KEEP_BYTES = 64 * 1024 * 1024;
-/** Manifests and indexes of one copy: more are a trap, not an image. */
-const MAX_DOCUMENTS = 20_000;
 
 /** A manifest or index to be copied. */
 export interface PlannedDocument {
@@ -27,6 +25,7 @@ export class CopyPlan {
   readonly foreign = new Map<Digest, Descriptor>();
   readonly #store: ImageStore;
   readonly #written: ReadonlyMap<Digest, Uint8Array>;
+  readonly #budget = new DocumentBudget();
   readonly #kept = new Map<Digest, Uint8Array>();
   #keptBytes = 0;
 
@@ -57,12 +56,12 @@ export class CopyPlan {
     const known = this.documents.get(descriptor.digest);
     if (known) return known.height;
     const what = `manifest ${descriptor.digest}`;
-    if (depth > MAX_INDEX_DEPTH) throw new LazypullError('LIMIT', `${what}: more than ${MAX_INDEX_DEPTH} indexes inside each other`);
-    if (this.documents.size >= MAX_DOCUMENTS) throw new LazypullError('LIMIT', `more than ${MAX_DOCUMENTS} manifests`);
+    this.#budget.spend(1, what);
     const bytes = await this.bytes(descriptor, signal);
     let height = 0;
     let subject: boolean;
     if (isIndexType(descriptor.mediaType)) {
+      checkIndexDepth(depth, what);
       const index = parseIndex(bytes, what);
       subject = index.subject !== undefined;
       for (const entry of index.manifests) {
@@ -81,7 +80,6 @@ export class CopyPlan {
 
   #blob(descriptor: Descriptor): void {
     const { digest, size, mediaType } = descriptor;
-    if (!isDigest(digest)) throw corrupt('blob without a digest');
     if (isForeignLayer(mediaType)) {
       this.foreign.set(digest, descriptor);
       return;

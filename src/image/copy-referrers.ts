@@ -1,20 +1,17 @@
-import { digestAlgorithm, digestHex, type Digest } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
 import type { Descriptor, ImageStore } from '../core/types.ts';
+import { referrersTag } from '../oci/document-facts.ts';
 import { parseIndex, parseManifest } from '../oci/documents.ts';
 import { isIndexType, isManifestType } from '../oci/media-types.ts';
 import type { CopyPlan } from './copy-plan.ts';
-import { fetchDocument } from './select.ts';
+import { fetchDocument } from './documents.ts';
+import { resolveIfThere } from './place.ts';
 
 /** Referrers of referrers of ... that are followed (registry.md §10). */
 const MAX_REFERRER_DEPTH = 10;
 /** `sha256-<hex>.sig` and its like: what signing tools tagged before there were referrers. */
 const DIGEST_TAG = /^(sha256|sha512)-([0-9a-f]{64,128})\.[A-Za-z0-9_.-]+$/;
-
-/** distribution-spec 1.1, "Referrers Tag Schema": where a registry without the API keeps the list. */
-export function fallbackTag(digest: Digest): string {
-  return `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
-}
 
 /**
  * Adds to the plan what refers to any document in it, and what refers to that. Each digest is asked about once, so
@@ -61,14 +58,8 @@ export async function planDigestTags(store: ImageStore, plan: CopyPlan, signal?:
 /** By the store's own means, or by the fallback tag when it has none. Only what really names the subject counts. */
 async function referrersOf(store: ImageStore, subject: Descriptor, signal: AbortSignal | undefined): Promise<readonly Descriptor[]> {
   if (store.referrers) return store.referrers(subject, signal);
-  let root: Descriptor;
-  try {
-    root = await store.resolve(fallbackTag(subject.digest), signal);
-  } catch (error) {
-    if (error instanceof LazypullError && error.code === 'NOT_FOUND') return [];
-    throw error;
-  }
-  if (!isIndexType(root.mediaType)) return [];
+  const root = await resolveIfThere(store, referrersTag(subject.digest), signal);
+  if (!root || !isIndexType(root.mediaType)) return [];
   const what = `referrers of ${subject.digest}`;
   const listed = parseIndex(await fetchDocument(store, root, what, signal), what).manifests;
   const referrers: Descriptor[] = [];

@@ -1,15 +1,15 @@
 import { isDigest, type Digest } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
-import { streamOf, tap } from '../core/stream.ts';
+import { streamOf } from '../core/stream.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
 import { narrowRoot, type Narrowed } from './copy-narrow.ts';
 import { CopyPlan, type PlannedDocument } from './copy-plan.ts';
 import { planDigestTags, planReferrers } from './copy-referrers.ts';
+import { checkDocumentType } from './documents.ts';
 import { mapLimited } from './limited.ts';
-import { spellPlace, type Place } from './place.ts';
+import { resolveIfThere, spellPlace, type Place } from './place.ts';
 import type { ImageProgress } from './progress.ts';
-import { checkDocumentType } from './select.ts';
-import type { TransferAction } from './transfer.ts';
+import { transferBlob, type TransferAction } from './transfer.ts';
 
 export interface CopyOptions {
   /** Only these platforms of an index; default: all of it, byte for byte. */
@@ -113,13 +113,8 @@ async function checkTarget(target: Place, root: Descriptor, options: CopyOptions
     return false;
   }
   if (!options.ifChanged && !options.noClobber) return false;
-  let there: Descriptor;
-  try {
-    there = await store.resolve(reference, options.signal);
-  } catch (error) {
-    if (error instanceof LazypullError && error.code === 'NOT_FOUND') return false;
-    throw error;
-  }
+  const there = await resolveIfThere(store, reference, options.signal);
+  if (!there) return false;
   if (there.digest === root.digest) return true;
   if (options.noClobber) throw new LazypullError('USAGE', `${spellPlace(target)} exists already and is another image (${there.digest})`);
   return false;
@@ -171,9 +166,7 @@ class Copy {
   }
 
   #each<T>(items: readonly T[], work: (item: T, signal: AbortSignal) => Promise<void>): Promise<void[]> {
-    const stop = new AbortController();
-    const signal = this.#options.signal ? AbortSignal.any([this.#options.signal, stop.signal]) : stop.signal;
-    return mapLimited(items, this.#options.jobs ?? DEFAULT_JOBS, (item) => work(item, signal), stop);
+    return mapLimited(items, this.#options.jobs ?? DEFAULT_JOBS, work, this.#options.signal);
   }
 
   async #blob(blob: Descriptor, signal: AbortSignal): Promise<void> {
@@ -184,22 +177,9 @@ class Copy {
   }
 
   async #bring(blob: Descriptor, signal: AbortSignal): Promise<TransferAction> {
-    if (this.#source === this.#target || (await this.#target.has(blob, signal))) return 'exists';
-    if (this.#options.dryRun) return 'copied';
-    if (await this.#target.mount?.(blob, this.#source, signal)) return 'mounted';
-    const { progress } = this.#options;
-    let moved = 0;
-    const count = (bytes: number): void => {
-      moved += bytes;
-      progress?.({ type: 'bytes', bytes });
-    };
-    const open = (): AsyncIterable<Uint8Array> => {
-      // Called again for a retry: what flowed before did not count.
-      if (moved > 0) count(-moved);
-      return tap(this.#source.fetch(blob, signal), (bytes) => count(bytes.length));
-    };
-    await this.#target.push(blob, open, signal);
-    return 'copied';
+    if (this.#options.dryRun) return this.#source === this.#target || (await this.#target.has(blob, signal)) ? 'exists' : 'copied';
+    const moved = (bytes: number): void => this.#options.progress?.({ type: 'bytes', bytes });
+    return transferBlob(this.#source, this.#target, blob, { signal, moved });
   }
 
   async #document({ descriptor, subject }: PlannedDocument, signal: AbortSignal | undefined): Promise<void> {

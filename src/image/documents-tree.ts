@@ -1,12 +1,11 @@
 import type { Digest } from '../core/digest.ts';
-import { corrupt, LazypullError } from '../core/errors.ts';
+import { corrupt } from '../core/errors.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
-import { parseConfig, parseIndex, parseManifest, type ImageConfig, type ImageIndex, type ImageManifest } from '../oci/documents.ts';
+import { parseIndex, parseManifest, type ImageConfig, type ImageIndex, type ImageManifest } from '../oci/documents.ts';
 import { isIndexType, isManifestType } from '../oci/media-types.ts';
 import { isAttestation } from '../oci/platform.ts';
 import { narrowRoot } from './copy-narrow.ts';
-import { layerCountProblem } from './open.ts';
-import { checkDocumentType, fetchDocument, isImageConfigType, MAX_INDEX_DEPTH } from './select.ts';
+import { checkDocumentType, checkIndexDepth, DocumentBudget, fetchConfig, fetchDocument, layerCountProblem } from './documents.ts';
 
 /** A manifest that describes a container image. */
 export interface ImageDocument {
@@ -50,25 +49,28 @@ export interface ReadDocuments {
 /** Reads a root's documents: index, manifests and configs, each checked. */
 export async function readDocuments(store: ImageStore, root: Descriptor, { platforms, signal }: ReadDocumentsOptions = {}): Promise<ReadDocuments> {
   checkDocumentType(store, root);
-  if (!platforms || platforms.length === 0) return { tree: await read({ store, written: new Map(), signal }, root, 0), warnings: [] };
+  const from = { store, budget: new DocumentBudget(), signal };
+  if (!platforms || platforms.length === 0) return { tree: await read({ ...from, written: new Map() }, root, 0), warnings: [] };
   const { root: narrowed, written, warnings } = await narrowRoot(store, root, platforms, signal);
   // That the index is written anew is no news here: a conversion does that to every index.
-  return { tree: await read({ store, written, signal }, narrowed, 0), warnings: narrowed.digest === root.digest ? warnings : [] };
+  return { tree: await read({ ...from, written }, narrowed, 0), warnings: narrowed.digest === root.digest ? warnings : [] };
 }
 
 interface From {
   readonly store: ImageStore;
   /** Documents that are not in the store. */
   readonly written: ReadonlyMap<Digest, Uint8Array>;
+  readonly budget: DocumentBudget;
   readonly signal: AbortSignal | undefined;
 }
 
 async function read(from: From, descriptor: Descriptor, depth: number): Promise<DocumentTree> {
   const what = `${from.store.location} ${descriptor.digest}`;
-  if (depth > MAX_INDEX_DEPTH) throw new LazypullError('LIMIT', `${what}: more than ${MAX_INDEX_DEPTH} indexes inside each other`);
+  from.budget.spend(1, what);
   if (!isIndexType(descriptor.mediaType) && !isManifestType(descriptor.mediaType)) return { kind: 'other', descriptor, blobs: [] };
   const bytes = from.written.get(descriptor.digest) ?? (await fetchDocument(from.store, descriptor, what, from.signal));
   if (!isIndexType(descriptor.mediaType)) return readManifest(from, descriptor, bytes, what);
+  checkIndexDepth(depth, what);
   const index = parseIndex(bytes, what);
   const children: DocumentTree[] = [];
   for (const child of index.manifests) children.push(await read(from, child, depth + 1));
@@ -77,10 +79,8 @@ async function read(from: From, descriptor: Descriptor, depth: number): Promise<
 
 async function readManifest(from: From, descriptor: Descriptor, bytes: Uint8Array, what: string): Promise<ImageDocument | OtherDocument> {
   const manifest = parseManifest(bytes, what);
-  if (!isImageConfigType(manifest.config.mediaType) || isAttestation(descriptor)) {
-    return { kind: 'other', descriptor, blobs: [manifest.config, ...manifest.layers] };
-  }
-  const config = parseConfig(await fetchDocument(from.store, manifest.config, `${what} config`, from.signal), `${what} config`);
+  const config = isAttestation(descriptor) ? undefined : await fetchConfig(from.store, manifest, what, from.signal);
+  if (!config) return { kind: 'other', descriptor, blobs: [manifest.config, ...manifest.layers] };
   const problem = layerCountProblem(manifest, config);
   if (problem) throw corrupt(`${what}: ${problem}`);
   return { kind: 'image', descriptor, bytes, manifest, config };

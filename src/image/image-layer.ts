@@ -4,10 +4,12 @@ import { CountingSource } from '../core/source.ts';
 import type { ByteSource, Descriptor, Format, OpenLayer, StoredLayer } from '../core/types.ts';
 import { parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
+import { fetchDocument } from './documents.ts';
 import { Once } from './once.ts';
-import type { Place } from './place.ts';
-import { fetchDocument } from './select.ts';
+import { resolveIfThere, type Place } from './place.ts';
 
+/** Most bytes of plain tar that a layer may have unless the caller says otherwise, against decompression bombs: 64 GiB. */
+export const DEFAULT_MAX_LAYER_SIZE = 64 * 1024 ** 3;
 /** What a tag may be at most (distribution-spec 1.1). */
 const MAX_TAG = 128;
 
@@ -109,13 +111,8 @@ async function siblingLayers(place: Place, suffix: string, counter: ReadCounter,
   const { store, reference } = place;
   // A digest or a layout's only image has no tag to which a suffix could be added.
   if (reference === '' || isDigest(reference) || reference.length + suffix.length > MAX_TAG) return undefined;
-  let root: Descriptor;
-  try {
-    root = await store.resolve(`${reference}${suffix}`, signal);
-  } catch (error) {
-    if (error instanceof LazypullError && error.code === 'NOT_FOUND') return undefined;
-    throw error;
-  }
+  const root = await resolveIfThere(store, `${reference}${suffix}`, signal);
+  if (!root) return undefined;
   const what = `manifest ${root.digest} of ${reference}${suffix}`;
   let bytes = await fetchDocument(store, root, what, signal);
   if (isIndexType(root.mediaType)) {

@@ -1,13 +1,13 @@
 import type { Digest } from '../core/digest.ts';
-import { corrupt, LazypullError } from '../core/errors.ts';
+import { corrupt } from '../core/errors.ts';
 import type { Descriptor, Format, Platform } from '../core/types.ts';
-import { manifestMediaType, parseConfig, parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
+import { manifestMediaType, parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
 import { formatPlatform, isAttestation } from '../oci/platform.ts';
+import { checkDocumentType, checkIndexDepth, DocumentBudget, fetchConfig, fetchDocument, historyProblem, layerCountProblem, platformOfConfig } from './documents.ts';
 import { imageLayers, ReadCounter, type ImageLayer, type ReadStats } from './image-layer.ts';
-import { historyProblem, layerCountProblem } from './open.ts';
 import type { Place } from './place.ts';
-import { checkDocumentType, fetchDocument, isImageConfigType, MAX_INDEX_DEPTH, platformOfConfig, selectImage } from './select.ts';
+import { selectImage } from './select.ts';
 
 /** One container image whose documents have been read. */
 export interface ReadImage {
@@ -42,6 +42,7 @@ export class ImageSet {
   readonly #formats: readonly Format<unknown>[];
   readonly #report: ReportProblem;
   readonly #counter = new ReadCounter();
+  readonly #budget = new DocumentBudget();
 
   private constructor(place: Place, root: Descriptor, formats: readonly Format<unknown>[], report: ReportProblem) {
     this.place = place;
@@ -69,10 +70,11 @@ export class ImageSet {
     this.manifests.add(descriptor.digest);
     const what = `manifest ${descriptor.digest}`;
     try {
+      this.#budget.spend(1, what);
       const bytes = await fetchDocument(this.place.store, descriptor, what, signal);
       manifestMediaType(bytes, descriptor.mediaType, what);
       if (!isIndexType(descriptor.mediaType)) return await this.#manifest(descriptor, bytes, signal);
-      if (depth >= MAX_INDEX_DEPTH) throw new LazypullError('LIMIT', `${what}: more than ${MAX_INDEX_DEPTH} indexes inside each other`);
+      checkIndexDepth(depth, what);
       for (const entry of parseIndex(bytes, what).manifests) {
         if (isIndexType(entry.mediaType) || isManifestType(entry.mediaType)) await this.#document(entry, signal, depth + 1);
         else this.blobs.set(entry.digest, entry);
@@ -86,11 +88,11 @@ export class ImageSet {
     const what = `manifest ${descriptor.digest}`;
     const manifest = parseManifest(bytes, what);
     for (const blob of [manifest.config, ...manifest.layers]) if (!isForeignLayer(blob.mediaType)) this.blobs.set(blob.digest, blob);
-    if (!isImageConfigType(manifest.config.mediaType) || isAttestation(descriptor)) {
+    const config = isAttestation(descriptor) ? undefined : await fetchConfig(this.place.store, manifest, what, signal);
+    if (!config) {
       this.others.push(descriptor);
       return;
     }
-    const config = parseConfig(await fetchDocument(this.place.store, manifest.config, `config of ${what}`, signal), `config of ${what}`);
     const count = layerCountProblem(manifest, config);
     // Without diffIDs there is nothing to hold the layers against but their own digests.
     if (count) throw corrupt(`${what}: ${count}`);

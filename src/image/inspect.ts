@@ -97,14 +97,12 @@ export async function inspectImage(place: Place, formats: readonly Format<unknow
   const seen = new Map<string, InspectedLayer>();
   const images: InspectedImage[] = [];
   for (const { descriptor, platform, manifest, layers } of set.images) {
-    const stop = new AbortController();
-    const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
-    const inspected = await mapLimited(layers, PARALLEL_LAYERS, async (layer) => {
+    const inspected = await mapLimited(layers, PARALLEL_LAYERS, async (layer, signal) => {
       const key = JSON.stringify([layer.diffId, layer.descriptor]);
       const known = seen.get(key) ?? (await inspectLayer(layer, signal));
       seen.set(key, known);
       return known;
-    }, stop);
+    }, options.signal);
     images.push({
       digest: descriptor.digest,
       mediaType: descriptor.mediaType,

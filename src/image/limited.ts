@@ -1,8 +1,15 @@
 /**
  * Runs `work` over all items, at most `limit` at a time, and returns the results in order. The first failure aborts the
- * others through `stop` and is thrown once all of them have ended: nothing goes on in the background.
+ * signal that the others were given and is thrown once all of them have ended: nothing goes on in the background.
  */
-export async function mapLimited<T, R>(items: readonly T[], limit: number, work: (item: T) => Promise<R>, stop: AbortController): Promise<R[]> {
+export async function mapLimited<T, R>(
+  items: readonly T[],
+  limit: number,
+  work: (item: T, signal: AbortSignal) => Promise<R>,
+  signal?: AbortSignal,
+): Promise<R[]> {
+  const stop = new AbortController();
+  const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
   const results: R[] = [];
   let next = 0;
   let failure: { error: unknown } | undefined;
@@ -10,7 +17,7 @@ export async function mapLimited<T, R>(items: readonly T[], limit: number, work:
     while (next < items.length && !failure) {
       const at = next++;
       try {
-        results[at] = await work(items[at] as T);
+        results[at] = await work(items[at] as T, either);
       } catch (error) {
         failure ??= { error };
         stop.abort(error);

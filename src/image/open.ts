@@ -5,14 +5,15 @@ import { lookup, type Found } from '../layer/lookup.ts';
 import { mergeLayers } from '../layer/overlay.ts';
 import { DEFAULT_CACHE_BYTES, LayerReader } from '../layer/reader.ts';
 import { nodeAt } from '../layer/tree.ts';
-import { parseConfig, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
+import { parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { isIndexType } from '../oci/media-types.ts';
 import { hostPlatform } from '../oci/platform.ts';
+import { checkDocumentType, fetchConfig, fetchDocument, historyProblem, layerCountProblem, platformOfConfig } from './documents.ts';
 import { ImageLayer, imageLayers, ReadCounter, type ReadStats } from './image-layer.ts';
 import { mapLimited } from './limited.ts';
 import { Once } from './once.ts';
 import type { Place } from './place.ts';
-import { checkDocumentType, fetchDocument, isImageConfigType, otherPlatform, platformOfConfig, selectImage } from './select.ts';
+import { otherPlatform, selectImage } from './select.ts';
 
 export interface OpenOptions {
   /** Which image of an index; default: the host's. */
@@ -37,30 +38,14 @@ export async function openImage(place: Place, formats: readonly Format<unknown>[
   const what = `manifest ${descriptor.digest}`;
   const manifestBytes = await fetchDocument(store, descriptor, what, signal);
   const manifest = parseManifest(manifestBytes, what);
-  if (!isImageConfigType(manifest.config.mediaType)) {
-    throw new LazypullError('UNSUPPORTED', `${what} is an artifact (${printable(manifest.config.mediaType)}), not a container image`);
-  }
-  const config = parseConfig(await fetchDocument(store, manifest.config, `config of ${what}`, signal), `config of ${what}`);
+  const config = await fetchConfig(store, manifest, what, signal);
+  if (!config) throw new LazypullError('UNSUPPORTED', `${what} is an artifact (${printable(manifest.config.mediaType)}), not a container image`);
   const mismatch = layerCountProblem(manifest, config);
   if (mismatch) throw corrupt(`${what}: ${mismatch}`);
   const history = historyProblem(manifest, config);
   const other = lone && otherPlatform(root, root.platform ?? platformOfConfig(config), platform ?? hostPlatform());
   const heard = [...warnings, ...(other ? [other] : []), ...(history ? [`${what}: ${history}`] : [])];
   return new OpenImage(place, formats, descriptor, { manifest, manifestBytes, config }, heard);
-}
-
-/** image-spec 1.1 config.md: one diff_id per layer. */
-export function layerCountProblem(manifest: ImageManifest, config: ImageConfig): string | undefined {
-  const { layers } = manifest;
-  const ids = config.rootfs.diff_ids;
-  return layers.length === ids.length ? undefined : `${layers.length} layers, but the config lists ${ids.length} diff_ids`;
-}
-
-/** image-spec 1.1 config.md: history, if there is any, has one entry per layer besides those marked `empty_layer`. */
-export function historyProblem(manifest: ImageManifest, config: ImageConfig): string | undefined {
-  const history = config.history ?? [];
-  const counted = history.filter((entry) => !entry.empty_layer).length;
-  return history.length === 0 || counted === manifest.layers.length ? undefined : `${manifest.layers.length} layers, but the config's history speaks of ${counted}`;
 }
 
 interface Documents {
@@ -149,9 +134,7 @@ export class OpenImage {
   }
 
   async #merge(signal: AbortSignal | undefined): Promise<DirectoryNode> {
-    const stop = new AbortController();
-    const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
-    const opened = await mapLimited(this.layers, PARALLEL_LAYERS, (layer) => layer.open(either), stop);
+    const opened = await mapLimited(this.layers, PARALLEL_LAYERS, (layer, either) => layer.open(either), signal);
     return mergeLayers(opened.map(({ index }) => index.root));
   }
 

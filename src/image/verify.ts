@@ -2,7 +2,7 @@ import type { Digest } from '../core/digest.ts';
 import type { Descriptor, Format, Platform } from '../core/types.ts';
 import { isIndexType } from '../oci/media-types.ts';
 import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
-import type { ImageLayer } from './image-layer.ts';
+import { DEFAULT_MAX_LAYER_SIZE, type ImageLayer } from './image-layer.ts';
 import { ImageSet, type ReadImage } from './image-set.ts';
 import { mapLimited } from './limited.ts';
 import { spellPlace, type Place } from './place.ts';
@@ -27,7 +27,6 @@ export interface VerifyOptions {
 }
 
 const DEFAULT_JOBS = 2;
-const DEFAULT_MAX_LAYER = 64 * 1024 ** 3;
 const DEFAULT_MAX_PROBLEMS = 100;
 
 /**
@@ -137,9 +136,7 @@ class Run {
   }
 
   async layers(side: ImageSet, image: ReadImage): Promise<LayerCheck[]> {
-    const stop = new AbortController();
-    const signal = this.#signal(stop);
-    return mapLimited(image.layers, this.#options.jobs ?? DEFAULT_JOBS, (layer) => {
+    return mapLimited(image.layers, this.#options.jobs ?? DEFAULT_JOBS, (layer, signal) => {
       const key = keyOf(layer);
       let check = this.#checks.get(key);
       if (!check) {
@@ -147,18 +144,16 @@ class Run {
         this.#checks.set(key, check);
       }
       return check;
-    }, stop);
+    }, this.#options.signal);
   }
 
   /** Configs, attestations, artifacts: only size and digest. */
   async others(side: ImageSet): Promise<void> {
-    const stop = new AbortController();
-    const signal = this.#signal(stop);
     const left = [...side.blobs.values()].filter(({ digest }) => !this.#seen.has(digest));
-    await mapLimited(left, this.#options.jobs ?? DEFAULT_JOBS, async (blob) => {
+    await mapLimited(left, this.#options.jobs ?? DEFAULT_JOBS, async (blob, signal) => {
       await drain(side.place.store, blob, this.#problems, this.#checkOptions(signal));
       this.#done(blob);
-    }, stop);
+    }, this.#options.signal);
   }
 
   async #layer(side: ImageSet, layer: ImageLayer, signal: AbortSignal): Promise<LayerCheck> {
@@ -170,7 +165,7 @@ class Run {
   }
 
   #checkOptions(signal: AbortSignal): LayerCheckOptions {
-    const { maxLayerSize = DEFAULT_MAX_LAYER, progress } = this.#options;
+    const { maxLayerSize = DEFAULT_MAX_LAYER_SIZE, progress } = this.#options;
     return { maxLayerSize, signal, moved: (bytes) => progress?.({ type: 'bytes', bytes }) };
   }
 
@@ -178,10 +173,6 @@ class Run {
     if (this.#seen.has(digest)) return;
     this.#seen.add(digest);
     this.#options.progress?.({ type: 'blob', digest, size, moved: true });
-  }
-
-  #signal(stop: AbortController): AbortSignal {
-    return this.#options.signal ? AbortSignal.any([this.#options.signal, stop.signal]) : stop.signal;
   }
 }
 

@@ -1,4 +1,4 @@
-import { digestAlgorithm, Digester } from '../core/digest.ts';
+import { digestLike } from '../core/digest.ts';
 import { corrupt, isAbort, LazypullError, printable, throwIfAborted } from '../core/errors.ts';
 import { checkRange } from '../core/source.ts';
 import type { ByteSource, Chunk, OpenLayer } from '../core/types.ts';
@@ -172,12 +172,6 @@ function inStoredOrder(chunks: readonly Chunk[]): readonly Chunk[] {
     if (storedOrder(chunks[i - 1] as Chunk, chunks[i] as Chunk) > 0) return [...chunks].sort(storedOrder);
   }
   return chunks;
-}
-
-function digestLike(wanted: NonNullable<Chunk['digest']>, bytes: Uint8Array): string {
-  const digester = new Digester(digestAlgorithm(wanted));
-  digester.update(bytes);
-  return digester.finish();
 }
 
 function place(options: LoadOptions, offset: number): { path?: string; offset: number } {

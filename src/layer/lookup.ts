@@ -3,7 +3,7 @@ import type { DirectoryNode, FileNode } from '../core/types.ts';
 import { joinPath } from './walk.ts';
 
 /** Symlinks that one lookup follows before it gives up (Linux MAXSYMLINKS). */
-export const MAX_SYMLINKS = 40;
+const MAX_SYMLINKS = 40;
 
 /** What a path leads to, and the path of it without any symlink. */
 export interface Found {

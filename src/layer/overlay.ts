@@ -4,8 +4,8 @@ import { impliedDirectory } from './tree.ts';
 import { joinPath } from './walk.ts';
 
 /** image-spec 1.1 layer.md, "Whiteouts". */
-export const WHITEOUT_PREFIX = '.wh.';
-export const OPAQUE_WHITEOUT = '.wh..wh..opq';
+const WHITEOUT_PREFIX = '.wh.';
+const OPAQUE_WHITEOUT = '.wh..wh..opq';
 
 /**
  * The tree that a stack of layers shows, lowest first (image-spec 1.1 layer.md). The layers' trees are not changed:

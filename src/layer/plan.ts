@@ -16,7 +16,7 @@ export interface PlanOptions {
   readonly maxRequest?: number;
 }
 
-export const DEFAULT_GAP = 64 * 1024;
+const DEFAULT_GAP = 64 * 1024;
 export const DEFAULT_MAX_REQUEST = 8 * 1024 * 1024;
 
 /**

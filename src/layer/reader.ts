@@ -14,7 +14,7 @@ export interface LayerReaderOptions extends PlanOptions {
 
 export const DEFAULT_CACHE_BYTES = 64 * 1024 * 1024;
 /** Longest read into one array: 1 GiB. More is for `stream`. */
-export const MAX_READ = 1024 * 1024 * 1024;
+const MAX_READ = 1024 * 1024 * 1024;
 /** Inflated bytes of one step of a stream; two steps are in memory at a time. */
 const STEP = 16 * 1024 * 1024;
 

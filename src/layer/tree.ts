@@ -18,9 +18,9 @@ export interface TreeLimits {
 }
 
 /** Longest name of one directory entry, bytes (NAME_MAX of Linux). */
-export const MAX_NAME_BYTES = 255;
+const MAX_NAME_BYTES = 255;
 /** Longest path of an entry, UTF-16 units: four times PATH_MAX. Deeper trees can exist on disk, but no tool could unpack them. */
-export const MAX_PATH_LENGTH = 16_384;
+const MAX_PATH_LENGTH = 16_384;
 
 const MAX_NODES = 2_000_000;
 const NO_XATTRS: ReadonlyMap<string, Uint8Array> = new Map();
@@ -192,7 +192,7 @@ export function nodeAt(root: DirectoryNode, path: string): FileNode | undefined 
 }
 
 /** CORRUPT unless every component is a name that can exist and stays below the root. */
-export function checkPath(path: string, what: string): void {
+function checkPath(path: string, what: string): void {
   if (path.length > MAX_PATH_LENGTH) throw corrupt(`${what} has a path of ${path.length} characters`, { path: `${path.slice(0, 80)}...` });
   if (path === '') return;
   for (const name of path.split('/')) checkName(name, path);

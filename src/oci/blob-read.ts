@@ -21,7 +21,7 @@ export function fetchBlob(repository: RepositoryClient, descriptor: Descriptor, 
 }
 
 /** Ranged reads of a blob; nothing is requested before the first one. */
-export function openBlob(connect: () => Promise<RepositoryClient>, descriptor: Descriptor): ByteSource {
+export function openBlob(connect: (signal: AbortSignal | undefined) => Promise<RepositoryClient>, descriptor: Descriptor): ByteSource {
   const content = inlineContent(descriptor);
   if (content) return verifiedSource(content, descriptor);
   return {
@@ -30,7 +30,7 @@ export function openBlob(connect: () => Promise<RepositoryClient>, descriptor: D
       checkRange(descriptor, offset, length, `read of blob ${descriptor.digest}`);
       if (length === 0) return new Uint8Array(0);
       if (length > READ_LIMIT) throw new LazypullError('LIMIT', `a read of ${length} bytes is too large, ${READ_LIMIT} is the most`, { offset });
-      const repository = await connect();
+      const repository = await connect(signal);
       try {
         return await repository.http.run(() => readRange(repository, descriptor, offset, length, signal), signal);
       } catch (error) {

@@ -1,11 +1,13 @@
 import { z } from 'zod';
 import { digestOf, isDigest, type Digest } from '../core/digest.ts';
-import { corrupt, LazypullError, printable } from '../core/errors.ts';
+import { corrupt, LazypullError, printable, type ErrorPlace } from '../core/errors.ts';
 import type { Descriptor } from '../core/types.ts';
 import { DOCKER_SCHEMA1, isIndexType, isManifestType, OCI } from './media-types.ts';
 
 /** Bytes of a manifest that every registry takes, and the most that is read from one. */
 export const MANIFEST_LIMIT = 16 * 1024 * 1024;
+/** Objects and lists inside each other that a document may have: encoding it again is recursive, and so is comparing it. */
+const MAX_NESTING = 500;
 
 const text = z.record(z.string(), z.string());
 // Go writes nil maps and slices as null; readers everywhere take that for "absent".
@@ -57,19 +59,19 @@ export type ImageManifest = z.output<typeof manifestShape>;
 export type ImageConfig = z.output<typeof configShape>;
 
 export function parseIndex(bytes: Uint8Array, what = 'index'): ImageIndex {
-  const document = parseJson(bytes, what);
+  const document = parseObject(bytes, what);
   refuseConfusion(document, what);
   return check(indexShape, document, what);
 }
 
 export function parseManifest(bytes: Uint8Array, what = 'manifest'): ImageManifest {
-  const document = parseJson(bytes, what);
+  const document = parseObject(bytes, what);
   refuseConfusion(document, what);
   return check(manifestShape, document, what);
 }
 
 export function parseConfig(bytes: Uint8Array, what = 'image config'): ImageConfig {
-  return check(configShape, parseJson(bytes, what), what);
+  return check(configShape, parseObject(bytes, what), what);
 }
 
 export function parseDescriptor(value: unknown, what = 'descriptor'): Descriptor {
@@ -83,7 +85,7 @@ export function parseDescriptor(value: unknown, what = 'descriptor'): Descriptor
 export function manifestMediaType(bytes: Uint8Array, declared: string | undefined, what = 'manifest'): string {
   const given = declared?.split(';')[0]?.trim().toLowerCase();
   if (given && DOCKER_SCHEMA1.test(given)) throw schema1(what);
-  const document = parseJson(bytes, what);
+  const document = parseObject(bytes, what);
   refuseConfusion(document, what);
   const own = typeof document['mediaType'] === 'string' ? document['mediaType'] : undefined;
   if (document['schemaVersion'] === 1) throw schema1(what);
@@ -109,15 +111,35 @@ function schema1(what: string): LazypullError {
   return new LazypullError('UNSUPPORTED', `${what} is a Docker schema 1 manifest; push the image again with a current client`);
 }
 
-function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {
+/** The JSON object that a stranger's document is; CORRUPT when it is something else, LIMIT when it nests too deeply. */
+export function parseObject(bytes: Uint8Array, what: string, place: ErrorPlace = {}): Record<string, unknown> {
+  const json = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+  if (nesting(json) > MAX_NESTING) throw new LazypullError('LIMIT', `${what} nests more than ${MAX_NESTING} levels deep`, place);
   let document: unknown;
   try {
-    document = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
+    document = JSON.parse(json);
   } catch (cause) {
-    throw corrupt(`${what} is not JSON`, { cause });
+    throw corrupt(`${what} is not JSON`, { ...place, cause });
   }
-  if (typeof document !== 'object' || document === null || Array.isArray(document)) throw corrupt(`${what} is not a JSON object`);
+  if (typeof document !== 'object' || document === null || Array.isArray(document)) throw corrupt(`${what} is not a JSON object`, place);
   return document as Record<string, unknown>;
+}
+
+/** Most brackets that are open at one place of a JSON text. */
+function nesting(json: string): number {
+  let depth = 0;
+  let most = 0;
+  let inString = false;
+  for (let i = 0; i < json.length; i++) {
+    const char = json[i];
+    if (inString) {
+      if (char === '\\') i += 1;
+      else if (char === '"') inString = false;
+    } else if (char === '"') inString = true;
+    else if (char === '[' || char === '{') most = Math.max(most, (depth += 1));
+    else if (char === ']' || char === '}') depth -= 1;
+  }
+  return most;
 }
 
 function refuseConfusion(document: Record<string, unknown>, what: string): void {

@@ -220,7 +220,7 @@ const HINTS: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** The failure of a connection in our words; errors of our own pass through. */
-export function networkError(request: { readonly method: string; readonly url: URL; readonly signal?: AbortSignal | undefined }, cause: Error): Error {
+function networkError(request: { readonly method: string; readonly url: URL; readonly signal?: AbortSignal | undefined }, cause: Error): Error {
   if (cause instanceof LazypullError) return cause;
   if (isAbort(cause) && request.signal?.aborted) return cancelled(request.signal);
   const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : '';

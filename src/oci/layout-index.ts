@@ -1,8 +1,8 @@
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { corrupt, LazypullError, wrapError } from '../core/errors.ts';
 import type { Descriptor } from '../core/types.ts';
-import { encodeDocument, MANIFEST_LIMIT, parseDescriptor } from './documents.ts';
+import { encodeDocument, MANIFEST_LIMIT, parseDescriptor, parseObject } from './documents.ts';
 import { isAbsent, replaceFile } from './layout-blobs.ts';
 import { withLock } from './layout-lock.ts';
 import { OCI } from './media-types.ts';
@@ -154,11 +154,8 @@ async function readJson(path: string, limit: number): Promise<Record<string, unk
     const info = await stat(path);
     if (!info.isFile()) throw corrupt('not a regular file', { path });
     if (info.size > limit) throw new LazypullError('LIMIT', `file of ${info.size} bytes is larger than the ${limit} bytes allowed`, { path });
-    const value: unknown = JSON.parse(await readFile(path, 'utf8'));
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw corrupt('not a JSON object', { path });
-    return value as Record<string, unknown>;
+    return parseObject(await readFile(path), basename(path), { path });
   } catch (error) {
-    if (error instanceof SyntaxError) throw corrupt('not JSON', { path, cause: error });
     throw wrapError(error, 'IO', 'cannot read', { path });
   }
 }

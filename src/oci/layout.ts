@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
-import { digestAlgorithm, isDigest, parseDigest, verified, type Digest } from '../core/digest.ts';
+import { isDigest, parseDigest, verified, type Digest } from '../core/digest.ts';
 import { LazypullError, printable, throwIfAborted } from '../core/errors.ts';
 import { FileSource } from '../core/source.ts';
 import { collect, streamOf } from '../core/stream.ts';
 import type { ByteSource, ByteStream, Descriptor, ImageStore, Sink } from '../core/types.ts';
 import { MANIFEST_LIMIT } from './documents.ts';
 import { BlobFolder } from './layout-blobs.ts';
-import { documentFacts, DocumentReader, referrerDescriptor } from './layout-documents.ts';
+import { documentFacts, DocumentReader, referrerDescriptor, referrersTag } from './document-facts.ts';
 import { LayoutIndex, type IndexEntry } from './layout-index.ts';
 import { checkName, findByName, isAttachedName, isUnnamed, list, listed, listNames, point, withoutNames } from './layout-names.ts';
 import { isIndexType, isManifestType } from './media-types.ts';
@@ -146,7 +146,7 @@ export class LayoutStore implements ImageStore {
   /** Listed manifests and those of the fallback index (`sha256-<hex>`, distribution-spec 1.1) whose subject this is. */
   async referrers(subject: Descriptor, signal?: AbortSignal): Promise<readonly Descriptor[]> {
     const entries = await this.index.read();
-    const fallback = fallbackName(parseDigest(subject.digest));
+    const fallback = referrersTag(parseDigest(subject.digest));
     const found = new Map<Digest, Descriptor>();
     const consider = async (digest: Digest, mediaType: string): Promise<readonly { digest: Digest; mediaType: string }[]> => {
       throwIfAborted(signal);
@@ -254,11 +254,6 @@ class BlobSource implements ByteSource {
     if (got === undefined) throw new LazypullError('NOT_FOUND', `blob ${digest} is not in the layout`, { path });
     throw new LazypullError('SIZE_MISMATCH', `blob has ${got} bytes, its descriptor says ${size}`, { path });
   }
-}
-
-/** distribution-spec 1.1, referrers tag schema. */
-export function fallbackName(digest: Digest): string {
-  return `${digestAlgorithm(digest)}-${digest.slice(7, 7 + 64)}`;
 }
 
 function offer(entries: readonly IndexEntry[]): string {

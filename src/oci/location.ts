@@ -3,7 +3,7 @@ import { LazypullError, printable } from '../core/errors.ts';
 import type { ImageStore } from '../core/types.ts';
 import { openLayout, type LayoutOptions } from './layout.ts';
 import { checkName } from './layout-names.ts';
-import { formatReference, parseReference, referenceTarget, type Reference } from './reference.ts';
+import { formatReference, parseReference, referenceTarget, withoutPassword, type Reference } from './reference.ts';
 import type { RegistryOptions } from './registry.ts';
 
 /** Where an image is, as a user writes it. */
@@ -47,9 +47,9 @@ export function parseLocation(text: string): Location {
   const transport = /^([a-z][a-z-]*):/.exec(text)?.[1];
   const advice = transport === undefined ? undefined : REFUSED.get(transport);
   // `dir:1.0` is a transport and a short image name at once; the other tools decide for the transport, too.
-  if (advice !== undefined) throw new LazypullError('UNSUPPORTED', `${transport}: is not supported (${printable(text)}); ${advice}`);
+  if (advice !== undefined) throw new LazypullError('UNSUPPORTED', `${transport}: is not supported (${withoutPassword(text)}); ${advice}`);
   if (/^(?:https?|file):\/\//i.test(text)) {
-    throw new LazypullError('USAGE', `not an image location: ${printable(text)}; write docker://host/repo:tag, or oci:DIR for a layout`);
+    throw new LazypullError('USAGE', `not an image location: ${withoutPassword(text)}; write docker://host/repo:tag, or oci:DIR for a layout`);
   }
   if (/^[./~]/.test(text)) throw new LazypullError('USAGE', `not an image location: ${printable(text)}; a folder is written oci:${printable(text)}`);
   return { transport: 'docker', reference: parseReference(text) };

@@ -1,5 +1,5 @@
-import { Digester, digestAlgorithm, digestOf, isDigest, verified, type Digest } from '../core/digest.ts';
-import { corrupt, LazypullError } from '../core/errors.ts';
+import { digestAlgorithm, digestLike, digestOf, isDigest, verified, type Digest } from '../core/digest.ts';
+import { LazypullError } from '../core/errors.ts';
 import { MemorySource } from '../core/source.ts';
 import { collect, streamOf } from '../core/stream.ts';
 import type { ByteSource, Descriptor } from '../core/types.ts';
@@ -70,7 +70,7 @@ export class Manifests {
     const mediaType = manifestMediaType(bytes, headers.get('content-type'), `manifest ${reference} of ${this.#repository.location}`);
     const stated = isDigest(reference) ? reference : headers.get('docker-content-digest');
     const digest = isDigest(stated) ? stated : digestOf(bytes);
-    const own = hash(bytes, digest);
+    const own = digestLike(digest, bytes);
     if (own !== digest) {
       throw new LazypullError('DIGEST_MISMATCH', `manifest ${reference} (${bytes.length} bytes) has digest ${own}, not ${digest}`, { path: safeUrl(url) });
     }
@@ -179,23 +179,4 @@ function describeHead({ headers, url }: HttpAnswer, reference: string): Descript
 
 function checkReference(reference: string): void {
   if (!isDigest(reference) && !isTag(reference)) throw new LazypullError('USAGE', `"${reference.slice(0, 140)}" is neither a tag nor a digest`);
-}
-
-function hash(bytes: Uint8Array, digest: Digest): Digest {
-  const digester = new Digester(digestAlgorithm(digest));
-  digester.update(bytes);
-  return digester.finish();
-}
-
-/** Bytes of a manifest that is about to be stored, and what is needed to know from them. */
-export function subjectOf(bytes: Uint8Array): { readonly subject?: unknown; readonly document: Record<string, unknown> } {
-  let document: unknown;
-  try {
-    document = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
-  } catch (cause) {
-    throw corrupt('the manifest is not JSON', { cause });
-  }
-  if (typeof document !== 'object' || document === null || Array.isArray(document)) throw corrupt('the manifest is not a JSON object');
-  const fields = document as Record<string, unknown>;
-  return { subject: fields['subject'], document: fields };
 }

@@ -4,7 +4,7 @@ import { concat } from '../core/bytes.ts';
 import { checkRange } from '../core/source.ts';
 import { collect, streamOf } from '../core/stream.ts';
 import type { ByteSource, ByteStream, Descriptor, ImageStore, Sink } from '../core/types.ts';
-import { documentFacts, DocumentReader, referrerDescriptor } from './layout-documents.ts';
+import { documentFacts, DocumentReader, referrerDescriptor } from './document-facts.ts';
 import { isIndexType, isManifestType } from './media-types.ts';
 
 /** An empty store that lives in memory: for tests, and for building small images without touching a disk. */

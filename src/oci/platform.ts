@@ -2,7 +2,7 @@ import { LazypullError, printable } from '../core/errors.ts';
 import type { Descriptor, Platform } from '../core/types.ts';
 
 /** Annotation by which BuildKit marks what is not an image but a statement about one. */
-export const ATTESTATION_TYPE = 'vnd.docker.reference.type';
+const ATTESTATION_TYPE = 'vnd.docker.reference.type';
 /** Annotation of an attestation: the digest of the image manifest it describes. */
 export const ATTESTATION_SUBJECT = 'vnd.docker.reference.digest';
 

@@ -106,9 +106,14 @@ function checkName(domain: string, path: string, text: string): Repository {
 
 function checkDigest(digest: string, text: string): Digest {
   if (isDigest(digest)) return digest;
-  throw refuse(text, `"${printable(digest.slice(0, 140))}" is not a digest (sha256: and 64, or sha512: and 128 lower-case hex digits)`);
+  throw refuse(text, `what follows the @ is not a digest (sha256: and 64, or sha512: and 128 lower-case hex digits)`);
+}
+
+/** What a user wrote, for messages: someone may have put a password in front of the host, as in URLs. */
+export function withoutPassword(text: string): string {
+  return printable(text.replace(/^((?:[a-z][a-z0-9+.-]*:\/\/)?[^:]*):.*@(?!sha\d+:)/is, '$1:***@'));
 }
 
 function refuse(text: string, why: string): LazypullError {
-  return new LazypullError('USAGE', `"${printable(text)}" is not an image reference: ${why}`);
+  return new LazypullError('USAGE', `"${withoutPassword(text)}" is not an image reference: ${why}`);
 }

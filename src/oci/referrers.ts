@@ -1,19 +1,14 @@
-import { digestAlgorithm, digestHex, isDigest, type Digest } from '../core/digest.ts';
+import { isDigest, type Digest } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
 import type { Descriptor } from '../core/types.ts';
-import { describe, encodeDocument, MANIFEST_LIMIT, parseDescriptor, parseIndex, type ImageIndex } from './documents.ts';
+import { documentFacts, referrerDescriptor, referrersTag } from './document-facts.ts';
+import { describe, encodeDocument, MANIFEST_LIMIT, parseDescriptor, parseIndex, parseObject, type ImageIndex } from './documents.ts';
 import { isStatus } from './http-error.ts';
 import { nextLink } from './http-headers.ts';
 import type { HttpAnswer } from './http.ts';
-import { subjectOf, type Manifests } from './manifests.ts';
+import type { Manifests } from './manifests.ts';
 import { isIndexType, OCI } from './media-types.ts';
 import type { RepositoryClient } from './repository.ts';
-
-/** Where referrers are listed when the registry has no API for them: distribution-spec "Referrers Tag Schema". */
-export function referrersTag(subject: Digest): string {
-  const clean = (text: string, length: number): string => text.slice(0, length).replace(/[^A-Za-z0-9_.-]/g, '-');
-  return `${clean(digestAlgorithm(subject), 32)}-${clean(digestHex(subject), 64)}`;
-}
 
 const MAX_PAGES = 1000;
 const MAX_ENTRIES = 100_000;
@@ -58,13 +53,14 @@ export class Referrers {
 
   /** After a manifest was stored: makes sure that it is found by its subject, if it has one. */
   async register(stored: Descriptor, bytes: Uint8Array, answer: HttpAnswer | undefined, signal?: AbortSignal): Promise<void> {
-    const { subject, document } = subjectOf(bytes);
+    const what = `manifest ${stored.digest}`;
+    const { subject } = parseObject(bytes, what);
     if (subject === undefined || subject === null) return;
-    const { digest } = parseDescriptor(subject, `subject of manifest ${stored.digest}`);
+    const { digest } = parseDescriptor(subject, `subject of ${what}`);
     if (isDigest(answer?.headers.get('oci-subject'))) return;
     // The API may be there although the header was forgotten.
     if (await this.#askApi(digest, undefined, signal)) return;
-    await this.#addToTag(digest, referrerEntry(stored, document), signal);
+    await this.#addToTag(digest, referrerDescriptor(stored.digest, documentFacts(bytes, stored.mediaType, what)), signal);
   }
 
   async #askApi(subject: Digest, artifactType: string | undefined, signal: AbortSignal | undefined): Promise<{ manifests: Descriptor[]; filtered: boolean } | undefined> {
@@ -83,7 +79,7 @@ export class Referrers {
         this.#api = false;
         return undefined;
       }
-      manifests.push(...index.manifests);
+      for (const manifest of index.manifests) manifests.push(manifest);
       filtered ||= /(?:^|,)\s*artifactType\s*(?:,|$)/.test(answer.headers.all('oci-filters-applied').join(','));
       url = nextLink(answer.headers, answer.url);
     }
@@ -145,19 +141,6 @@ export class Referrers {
     }
     throw new LazypullError('NETWORK', `other writers keep replacing the referrers tag ${tag} of ${this.#repository.location}`);
   }
-}
-
-/** The descriptor by which a referrer is listed. */
-function referrerEntry({ mediaType, digest, size }: Descriptor, document: Record<string, unknown>): Descriptor {
-  const config = document['config'] as { mediaType?: unknown } | null | undefined;
-  const types = [document['artifactType'], isIndexType(mediaType) ? undefined : config?.mediaType];
-  const artifactType = types.find((type) => typeof type === 'string' && type !== '') as string | undefined;
-  const annotations = document['annotations'] as Readonly<Record<string, string>> | null | undefined;
-  return {
-    mediaType, digest, size,
-    ...(artifactType === undefined ? {} : { artifactType }),
-    ...(annotations && Object.keys(annotations).length > 0 ? { annotations } : {}),
-  };
 }
 
 /** A 200 may come from a proxy's log-in page or a registry that has never heard of referrers: only an index counts. */

@@ -67,7 +67,7 @@ export class RegistryStore implements ImageStore {
   }
 
   open(descriptor: Descriptor): ByteSource {
-    if (!isManifestEndpoint(descriptor.mediaType)) return openBlob(async () => (await this.#connect()).repository, descriptor);
+    if (!isManifestEndpoint(descriptor.mediaType)) return openBlob(async (signal) => (await this.#connect(signal)).repository, descriptor);
     let source: ByteSource | undefined;
     return {
       size: descriptor.size,
@@ -151,11 +151,14 @@ export class RegistryStore implements ImageStore {
 
   /** Everybody shares one connection; a failed one is tried again by the next request. */
   #connect(signal?: AbortSignal): Promise<Connected> {
-    const connected = this.#connected ??= this.#makeConnection();
-    connected.catch(() => {
-      if (this.#connected === connected) this.#connected = undefined;
-    });
-    return abortable(connected, signal);
+    if (!this.#connected) {
+      const connecting = this.#makeConnection();
+      this.#connected = connecting;
+      connecting.catch(() => {
+        if (this.#connected === connecting) this.#connected = undefined;
+      });
+    }
+    return abortable(this.#connected, signal);
   }
 
   async #makeConnection(): Promise<Connected> {

@@ -20,7 +20,7 @@ interface Repeatable {
 
 const MAX_DELAY_MS = 30_000;
 /** A registry that asks for more patience than this is reported instead of waited for. */
-export const MAX_RETRY_AFTER_MS = 120_000;
+const MAX_RETRY_AFTER_MS = 120_000;
 
 /** Statuses that another try may well change (registry.md §5). */
 const RETRYABLE = new Set([408, 425, 429, 499, 500, 502, 503, 504, 522]);

@@ -1,4 +1,5 @@
 import { corrupt, LazypullError } from '../core/errors.ts';
+import { parseObject } from './documents.ts';
 import { explain, isStatus } from './http-error.ts';
 import { nextLink } from './http-headers.ts';
 import type { HttpAnswer } from './http.ts';
@@ -31,13 +32,7 @@ export async function listTags(repository: RepositoryClient, signal?: AbortSigna
 
 /** `{"name":…,"tags":[…]}`; Go writes an empty list as null. Names that are no tags cannot be asked for, so they are left out. */
 function parsePage({ body }: HttpAnswer, location: string): string[] {
-  let page: unknown;
-  try {
-    page = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'));
-  } catch (cause) {
-    throw corrupt(`the list of tags of ${location} is not JSON`, { cause });
-  }
-  const tags = typeof page === 'object' && page !== null && 'tags' in page ? page.tags : undefined;
+  const { tags } = parseObject(body, `the list of tags of ${location}`);
   if (tags === null) return [];
   if (!Array.isArray(tags)) throw corrupt(`the list of tags of ${location} has no tags`);
   return tags.filter((tag): tag is string => typeof tag === 'string' && isTag(tag));

@@ -1,5 +1,5 @@
 import { isDigest, digestAlgorithm, type Digest } from '../core/digest.ts';
-import { LazypullError, printable } from '../core/errors.ts';
+import { LazypullError, printable, throwIfAborted } from '../core/errors.ts';
 import { explain, isStatus, safeUrl } from './http-error.ts';
 import { parseCount, parseUploadRange, type ResponseHeaders } from './http-headers.ts';
 import type { HttpAnswer } from './http.ts';
@@ -9,7 +9,10 @@ import { repositoryScope, type Scope } from './scopes.ts';
 /** A registry hashes a whole blob before it answers the closing PUT. */
 const COMMIT_ANSWER_MS = 300_000;
 const CANCEL_MS = 5_000;
-/** How long the start of a session may go on after an abort: only its answer tells what there is to cancel. */
+/**
+ * How long a request of a session may go on after an abort: only its answer tells what there is to cancel. A registry
+ * whose request broke off in the middle is out of step with the last location it gave, and may refuse to cancel by it.
+ */
 const GRACE_MS = 2_000;
 
 /** An upload session (distribution-spec "Pushing blobs"; registry.md §8). */
@@ -43,15 +46,15 @@ export class UploadSession {
 
   /** Sends the bytes from `offset` on; gives the end (exclusive) that the registry says it has, if it says. */
   async patch(bytes: Uint8Array, offset: number, signal?: AbortSignal): Promise<number | undefined> {
-    const answer = await this.#repository.http.exchange({
-      method: 'PATCH', url: this.#location, scopes: this.#repository.push, signal, body: bytes, answerMs: COMMIT_ANSWER_MS,
+    const answer = await withGrace(signal, (grace) => this.#repository.http.exchange({
+      method: 'PATCH', url: this.#location, scopes: this.#repository.push, signal: grace, body: bytes, answerMs: COMMIT_ANSWER_MS,
       headers: {
         'content-type': 'application/octet-stream',
         // No `bytes` in front: the spec's own form.
         'content-range': `${offset}-${offset + bytes.length - 1}`,
       },
       expect: [200, 201, 202, 204],
-    });
+    }));
     this.#move(answer);
     return parseUploadRange(answer.headers.get('range'));
   }
@@ -87,17 +90,14 @@ export class UploadSession {
 /** Opens a session; one try. After an abort its answer is still waited for a moment, so that there is something to cancel. */
 export async function startUpload(repository: RepositoryClient, signal?: AbortSignal): Promise<UploadSession> {
   const { http, push, location } = repository;
-  const grace = graceful(signal);
   try {
-    const answer = await http.exchange({
-      method: 'POST', url: repository.url('blobs/uploads/'), scopes: push, signal: grace.signal, body: new Uint8Array(0), expect: [202],
-    });
+    const answer = await withGrace(signal, (grace) => http.exchange({
+      method: 'POST', url: repository.url('blobs/uploads/'), scopes: push, signal: grace, body: new Uint8Array(0), expect: [202],
+    }));
     return new UploadSession(repository, answer);
   } catch (error) {
     if (isStatus(error, 404)) throw explain(error, `cannot upload to ${location}: the registry may want the repository to be created first`);
     throw explain(error, `cannot upload to ${location}`);
-  } finally {
-    grace.release();
   }
 }
 
@@ -108,19 +108,16 @@ export async function mountBlob(repository: RepositoryClient, digest: Digest, fr
   url.searchParams.set('mount', digest);
   url.searchParams.set('from', from);
   const scopes: Scope[] = [...push, repositoryScope(from, 'pull')];
-  const grace = graceful(signal);
   try {
-    const answer = await http.run(() => http.exchange({
-      method: 'POST', url, scopes, passing: true, signal: grace.signal, body: new Uint8Array(0), expect: [201, 202],
-    }), signal);
+    const answer = await withGrace(signal, (grace) => http.run(() => http.exchange({
+      method: 'POST', url, scopes, passing: true, signal: grace, body: new Uint8Array(0), expect: [201, 202],
+    }), signal));
     return answer.status === 201 ? true : new UploadSession(repository, answer);
   } catch (error) {
     // Not every registry mounts, and not everyone may read the other repository: then the bytes have to travel.
     if (isStatus(error, 400, 401, 403, 404, 405, 501)) return false;
     if (error instanceof LazypullError && error.code === 'UNAUTHORIZED') return false;
     throw error;
-  } finally {
-    grace.release();
   }
 }
 
@@ -134,21 +131,21 @@ export async function hasBlob(repository: RepositoryClient, digest: Digest, scop
   return response.status !== 404;
 }
 
-/** A signal that follows the given one a little later. */
-function graceful(signal: AbortSignal | undefined): { readonly signal: AbortSignal; release(): void } {
+/** Runs `work` with a signal that follows the given one a little later. */
+async function withGrace<T>(signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  throwIfAborted(signal);
   const controller = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   const onAbort = (): void => {
     timer = setTimeout(() => controller.abort(signal?.reason), GRACE_MS);
   };
   signal?.addEventListener('abort', onAbort, { once: true });
-  return {
-    signal: controller.signal,
-    release() {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-    },
-  };
+  try {
+    return await work(controller.signal);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
+  }
 }
 
 /** `Location` of an upload, relative to where the answer came from. Its query is the registry's own state. */

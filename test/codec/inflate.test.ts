@@ -147,6 +147,20 @@ test('refuses every truncation', () => {
   }
 });
 
+test('a fault is final', () => {
+  const inflater = new Inflater();
+  inflater.push(Uint8Array.of(7, 0, 0));
+  inflater.end();
+  assert.throws(() => inflater.decode(), { code: 'CORRUPT', message: /block type/ });
+  assert.throws(() => inflater.decode(), { code: 'CORRUPT', message: /block type/ });
+  inflater.skip(inflater.unread().length);
+  inflater.push(deflateRawSync('good'));
+  inflater.begin();
+  assert.equal(inflater.decode(), 'done');
+  assert.equal(Buffer.from(inflater.take()).toString(), 'good');
+  inflater.close();
+});
+
 test('distances do not reach into earlier streams', () => {
   const dictionary = text(2000);
   const packed = deflateRawSync(dictionary, { dictionary });

@@ -8,7 +8,7 @@ import { LazypullError, type ErrorCode } from '../../src/core/errors.ts';
 import { collect, streamOf } from '../../src/core/stream.ts';
 import type { Descriptor, ImageStore } from '../../src/core/types.ts';
 import { copyImage } from '../../src/image/copy.ts';
-import { fallbackTag } from '../../src/image/copy-referrers.ts';
+import { referrersTag } from '../../src/oci/document-facts.ts';
 import type { ImageProgress } from '../../src/image/progress.ts';
 import { encodeDocument, parseIndex } from '../../src/oci/documents.ts';
 import { openLayout } from '../../src/oci/layout.ts';
@@ -306,8 +306,8 @@ describe('copying referrers', () => {
 
   it('finds them by the fallback tag of a store without the API', async () => {
     const { store, index, signature, counter, sbom, arm } = await signed();
-    await putIndex(store, [signature, sbom], fallbackTag(index.digest));
-    await putIndex(store, [counter], fallbackTag(signature.digest));
+    await putIndex(store, [signature, sbom], referrersTag(index.digest));
+    await putIndex(store, [counter], referrersTag(signature.digest));
     const { referrers: _none, ...old } = changed(store, {});
     const target = openMemory('target');
     const report = await copyImage({ store: old, reference: 'app' }, { store: target, reference: 'app' }, { referrers: true });
@@ -321,12 +321,12 @@ describe('copying referrers', () => {
 
   it('takes tags about a digest along', async () => {
     const { store, index, arm } = await multiArch();
-    const signature = await putImage(store, { layers: [own] }, `${fallbackTag(arm.digest)}.sig`);
+    const signature = await putImage(store, { layers: [own] }, `${referrersTag(arm.digest)}.sig`);
     await putImage(store, { layers: [] }, `sha256-${'0'.repeat(64)}.sig`);
     const target = openMemory('target');
     const report = await copyImage({ store, reference: 'app' }, { store: target, reference: 'app' }, { referrers: true });
-    assert.deepEqual(report.tags, [`${fallbackTag(arm.digest)}.sig`, 'app']);
-    assert.equal((await target.resolve(`${fallbackTag(arm.digest)}.sig`)).digest, signature.digest);
+    assert.deepEqual(report.tags, [`${referrersTag(arm.digest)}.sig`, 'app']);
+    assert.equal((await target.resolve(`${referrersTag(arm.digest)}.sig`)).digest, signature.digest);
     assert.equal(report.digest, index.digest);
   });
 

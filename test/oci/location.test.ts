@@ -66,6 +66,13 @@ describe('locations', () => {
     assert.throws(() => parseLocation('./layout:app'), /oci:\.\/layout:app/);
   });
 
+  it('that hold a password are refused without repeating it', () => {
+    for (const text of ['https://me:hunter2@host/a:1', 'docker://me:hunter2@host:5000/a', 'me:hunter2@host/a', 'me:hun@ter2@host/a', 'me:hunter2/@host/a', `me:hunter2@host/a@${DIGEST}`, 'dir:me:hunter2@x']) {
+      assert.throws(() => parseLocation(text), (error: Error) => !/hun|ter2/.test(error.message), text);
+    }
+    assert.throws(() => parseLocation('Host/App:1@sha256:12'), /"Host\/App:1@sha256:12" is not/);
+  });
+
   it('never end in anything but a LazypullError, and read back as they are written', () => {
     const text = fc.oneof(fc.string({ maxLength: 60 }), fc.string({ maxLength: 60 }).map((rest) => `oci:${rest}`), fc.stringMatching(/^(oci:)?[a-z./:@0-9-]{0,40}$/));
     fc.assert(fc.property(text, (input) => {

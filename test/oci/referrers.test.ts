@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import type { Descriptor } from '../../src/core/types.ts';
 import { describe as descriptorOf, encodeDocument } from '../../src/oci/documents.ts';
 import { OCI } from '../../src/oci/media-types.ts';
-import { referrersTag } from '../../src/oci/referrers.ts';
+import { referrersTag } from '../../src/oci/document-facts.ts';
 import { startFaultRegistry, type FaultRegistry, type FaultRegistryOptions } from '../support/fault-registry.ts';
 import { client, scripted, type Client } from './scripted.ts';
 import { blobOf, noise, pushBytes, pushImage, pushReferrer, rejectsWith } from './store-contract.ts';

@@ -137,7 +137,7 @@ export const paxBeforeGlobal = (): Uint8Array =>
     paxHeader([['comment', 'c0ffee']], 'g'),
   );
 export const paxGlobalXattr = (): Uint8Array => archive(paxHeader([['SCHILY.xattr.user.a', 'b'], ['LIBARCHIVE.xattr.user.c', 'no base64!']], 'g'), entries(file('a')));
-export const paxGlobalSparse = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '100'], ['GNU.sparse.map', '0,1']], 'g'), entries(file('a', 'x')));
+export const paxGlobalHoles = (): Uint8Array => archive(paxHeader([['GNU.sparse.size', '100'], ['GNU.sparse.map', '0,1']], 'g'), entries(file('a', 'x')));
 /** Nobody looks at the values. */
 export const paxGlobalValues = (): Uint8Array => archive(paxHeader([['uid', 'nobody'], ['size', '-1'], ['mtime', '1.2.3']], 'g'), entries(file('a', 'x')));
 /** A value of no length says nothing; the header block counts. */
@@ -233,7 +233,7 @@ const good = {
   simple, withDotSlash, absoluteNames, noEntries, noBytes, noEndBlocks, oneEndBlock, bytesAfterEnd, longNamesUstar, longNamesPax, longNamesGnu, gnuWithPrefix,
   nonAsciiNames, invalidUtf8Names, invalidUtf8LongNames, hardLinkBackward, hardLinkForward, hardLinkOutOfLayer, hardLinkWithSize, directoryWithSize,
   duplicateNames, missingParents, whiteouts, opaqueDirectory, xattrs, xattrsOfLibarchive, devices, emptyFiles, contiguousFile, fileTypeInMode, times, timesGnu,
-  base256Numbers, largeIds, signedChecksum, v7Archive, paxGlobal, paxBeforeGlobal, paxGlobalXattr, paxGlobalSparse, paxGlobalValues, paxGlobalAtEnd, paxEmptyValues, paxBinaryCharset,
+  base256Numbers, largeIds, signedChecksum, v7Archive, paxGlobal, paxBeforeGlobal, paxGlobalXattr, paxGlobalHoles, paxGlobalValues, paxGlobalAtEnd, paxEmptyValues, paxBinaryCharset,
   gnuSparse, gnuSparseExtended, paxSparse00, paxSparse01, paxSparse10, sparseOnlyHole, dotDotWithin,
 };
 const corrupt = {

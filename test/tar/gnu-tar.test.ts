@@ -28,6 +28,10 @@ const skip = found.status === 0 && found.stdout.includes('GNU tar') ? false : 'G
 /** Archives that GNU tar does not read as meant. */
 const NOT_READ: Readonly<Record<string, string>> = {
   noBytes: 'no bytes are no archive to it',
+  paxGlobal: 'it applies global headers as POSIX says; containers do not see that',
+  paxGlobalHoles: 'it does not take a sparse map from a global header',
+  paxGlobalValues: 'it does not take values that are no numbers, also where containers do not see them',
+  paxBeforeGlobal: 'it keeps the records in front of a global header; containers do not see them',
   paxGlobalAtEnd: 'it wants an entry behind a global header',
   paxEmptyValues: 'it takes no value for an invalid one',
   gnuWithPrefix: 'only Go knows of that prefix',

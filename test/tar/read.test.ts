@@ -145,7 +145,7 @@ describe('TarReader: attributes', () => {
       [['a', 1000, 100, { seconds, nanoseconds: 0 }, 'x'], ['b', 8, 0, { seconds, nanoseconds: 0 }, 'y'], ['c', 0, 0, { seconds, nanoseconds: 0 }, 'z']],
     );
     assert.deepEqual([...(await only(corpus.paxGlobalXattr())).xattrs], []);
-    const { size, sparse } = await only(corpus.paxGlobalSparse());
+    const { size, sparse } = await only(corpus.paxGlobalHoles());
     assert.deepEqual([size, sparse], [1, undefined]);
     const values = await only(corpus.paxGlobalValues());
     assert.deepEqual([values.uid, values.size, values.mtime.seconds], [1000, 1, seconds]);

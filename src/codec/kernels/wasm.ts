@@ -1,3 +1,5 @@
+import { wrapError } from '../../core/errors.ts';
+
 // Node's type package leaves WebAssembly to the DOM types, which have no place here; this is the little we use.
 interface WasmNamespace {
   readonly Module: new (bytes: Uint8Array) => WasmModule;
@@ -35,8 +37,13 @@ export class KernelPool<K> {
   borrow(): K {
     const idle = this.#idle.pop();
     if (idle) return idle;
-    this.#module ??= new WebAssembly.Module(Buffer.from(this.#wasm, 'base64'));
-    return new WebAssembly.Instance(this.#module).exports as K;
+    try {
+      this.#module ??= new WebAssembly.Module(Buffer.from(this.#wasm, 'base64'));
+      return new WebAssembly.Instance(this.#module).exports as K;
+    } catch (error) {
+      // Each instance reserves address space, which a process may be short of (ulimit -v).
+      throw wrapError(error, 'IO', 'cannot start a WebAssembly kernel');
+    }
   }
 
   giveBack(kernel: K): void {

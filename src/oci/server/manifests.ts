@@ -1,9 +1,9 @@
-import { isDigest, Digester, digestAlgorithm, type Digest } from '../../core/digest.ts';
+import { digestLike, digestOf, isDigest, type Digest } from '../../core/digest.ts';
 import { LazypullError } from '../../core/errors.ts';
 import { collect, streamOf } from '../../core/stream.ts';
 import type { Descriptor } from '../../core/types.ts';
-import { MANIFEST_LIMIT, parseIndex, parseManifest } from '../documents.ts';
-import { documentFacts, type DocumentFacts } from '../layout-documents.ts';
+import { MANIFEST_LIMIT, parseIndex, parseManifest, parseObject } from '../documents.ts';
+import { documentFacts, type DocumentFacts } from '../document-facts.ts';
 import type { LayoutStore } from '../layout.ts';
 import { DOCKER, isForeignLayer, isIndexType, isManifestType, OCI } from '../media-types.ts';
 import { isTag } from '../reference.ts';
@@ -38,7 +38,7 @@ export class Manifests {
     const body = await readBody(exchange, PUSH_LIMIT, 'MANIFEST_INVALID');
     const byDigest = isDigest(reference);
     if (!byDigest && !isTag(reference)) throw new ApiError(400, reference.includes(':') ? 'DIGEST_INVALID' : 'TAG_INVALID', 'neither a tag nor a sha256 or sha512 digest');
-    const digest = digestBytes(body, byDigest ? reference : undefined);
+    const digest = byDigest ? digestLike(reference, body) : digestOf(body);
     if (byDigest && digest !== reference) throw new ApiError(400, 'DIGEST_INVALID', `content has digest ${digest}`);
     const tags = byDigest ? exchange.query.getAll('tag') : [reference];
     if (!tags.every(isTag)) throw new ApiError(400, 'TAG_INVALID', 'not a tag');
@@ -101,7 +101,7 @@ export class Manifests {
       const facts = await this.#layout.documents.facts(one, undefined, signal);
       if (!facts) continue;
       if ([...facts.children, ...facts.blobs].some((reference) => reference.digest === digest)) return one;
-      queue.push(...facts.children.map((child) => child.digest));
+      for (const child of facts.children) queue.push(child.digest);
     }
     return undefined;
   }
@@ -137,12 +137,6 @@ function unknown(reference: string): ApiError {
   return new ApiError(404, 'MANIFEST_UNKNOWN', 'manifest is not stored here', { detail: { reference: reference.slice(0, 140) } });
 }
 
-function digestBytes(bytes: Uint8Array, like: Digest | undefined): Digest {
-  const digester = new Digester(like === undefined ? 'sha256' : digestAlgorithm(like));
-  digester.update(bytes);
-  return digester.finish();
-}
-
 function artifactType(facts: DocumentFacts): { artifactType?: string } {
   return facts.subject !== undefined && facts.artifactType !== undefined ? { artifactType: facts.artifactType } : {};
 }
@@ -160,10 +154,6 @@ function readFacts(body: Uint8Array, contentType: string | undefined, digest: Di
   const type = contentType?.split(';')[0]?.trim();
   if (!isIndexType(facts.mediaType) && !isManifestType(facts.mediaType)) throw new ApiError(400, 'MANIFEST_INVALID', 'not a type of image manifest or index');
   // Read back by digest, a document is what it says it is: one served as a Docker type has to say so.
-  if ((type === DOCKER.manifest || type === DOCKER.index) && !isSelfDescribed(body)) throw new ApiError(400, 'MANIFEST_INVALID', 'mediaType is missing');
+  if ((type === DOCKER.manifest || type === DOCKER.index) && parseObject(body, 'manifest')['mediaType'] === undefined) throw new ApiError(400, 'MANIFEST_INVALID', 'mediaType is missing');
   return facts;
-}
-
-function isSelfDescribed(body: Uint8Array): boolean {
-  return (JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8')) as { mediaType?: unknown }).mediaType !== undefined;
 }

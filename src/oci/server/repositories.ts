@@ -119,7 +119,7 @@ export function isRepository(path: string): boolean {
 }
 
 /** The layout folder's name as a repository: `./My Images` is `my-images`. */
-export function baseName(folder: string): string {
+function baseName(folder: string): string {
   const name = basename(resolve(folder)).toLowerCase().replace(/[^a-z0-9._-]+/g, '-');
   const path = name.replace(/[._-]*([._-])[._-]*/g, (run, last: string) => (/^(?:__|-+)$/.test(run) ? run : last)).replace(/^[._-]+|[._-]+$/g, '');
   return isRepository(path) ? path : 'layout';

@@ -96,6 +96,13 @@ test('TOCs that lie are refused, and the message names the entry', async () => {
   for (const [what, records, text] of cases) await assert.rejects(estargz.open(strangers(blobWith(records))), refuses('CORRUPT', text), what);
 });
 
+test('a file may have more chunks than a call has room for arguments', async () => {
+  const size = 200_000;
+  const records: TocEntry[] = [{ name: 'a', type: 'reg', size, offset: MEMBER, chunkSize: 1 }];
+  for (let at = 1; at < size; at++) records.push({ name: 'a', type: 'chunk', offset: MEMBER, chunkOffset: at, chunkSize: 1 });
+  assert.equal((await estargz.open(strangers(blobWith(records)))).index.chunks.length, size);
+});
+
 test('a TOC digest that is not the annotation is a DIGEST_MISMATCH', async () => {
   const layer = strangers(blobWith([]), { 'containerd.io/snapshot/stargz/toc.digest': digestOf(Buffer.from('other')) });
   await assert.rejects(estargz.open(layer), refuses('DIGEST_MISMATCH', /annotation/));

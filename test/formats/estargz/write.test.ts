@@ -184,6 +184,20 @@ test('a path that comes twice is in the TOC once, the last time, and names stay 
   assert.equal(toc.at(-1)?.mode, 0o700);
 });
 
+test('a prefetch list copes with long chains of links and names that come again and again', async () => {
+  const many = 15_000;
+  const chain = [corpus.file('l0', 'x'), ...Array.from({ length: many }, (_, i) => corpus.hardlink(`l${i + 1}`, `l${i}`))];
+  const toc = tocOf((await convert(archive(entries(...chain)), { prefetch: [`l${many}`], level: 1 })).blob);
+  assert.deepEqual(names(toc), [...chain.map(({ path }) => path), '.prefetch.landmark']);
+  const again = Array.from({ length: many }, () => corpus.file('again', ''));
+  assert.deepEqual(names(tocOf((await convert(archive(entries(...again)), { prefetch: ['again'], level: 1 })).blob)), ['again', '.prefetch.landmark']);
+});
+
+test('a prefetch list may name the root; what is no glob is refused', async () => {
+  assert.deepEqual(names(tocOf((await convert(archive(entries(corpus.file('a', 'a'))), { prefetch: ['/'] })).blob)), ['.no.prefetch.landmark', 'a']);
+  await assert.rejects(convert(minimalTar(), { prefetch: ['a'.repeat(70_000)] }), refuses('USAGE', /not a glob: a/));
+});
+
 test('links that would change their inode in silence are refused', async () => {
   const tar = archive(entries(corpus.file('a', 'old'), corpus.hardlink('b', 'a'), corpus.file('a', 'new')));
   await assert.rejects(convert(tar), refuses('UNSUPPORTED', /replaced later/));

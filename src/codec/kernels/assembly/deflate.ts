@@ -1,6 +1,6 @@
 // Deflate (RFC 1951). The caller places up to SEGMENT bytes of input at `place(size)`, calls `compress` and takes what
 // is at OUTPUT; longer input is a row of segments.
-import { align, outputAt, put, putStored, resetBits, rewindOutput } from './deflate-bits';
+import { align, outputAt, putStored, resetBits, rewindOutput } from './deflate-bits';
 import { prepareLengths } from './deflate-block';
 import { DATA, FIRST, HISTORY, MEMORY_END, OUTPUT, ROW_BITS, ROWS, SEGMENT, TRIPLE_BITS, TRIPLES } from './deflate-map';
 import { compressRange, setEffort } from './deflate-match';

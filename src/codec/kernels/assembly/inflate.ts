@@ -1,16 +1,14 @@
 // Streaming inflate (RFC 1951). The caller places input, says where output goes and calls `run` until it has what it
 // wants; between calls everything needed is in the globals below, so that a run can stop at any symbol.
-import {
-  CODE_TABLE, DISTANCE_BITS, DISTANCE_TABLE, INPUT, INPUT_SIZE, INPUT_SLACK, LENS, LITERAL_BITS, LITERAL_TABLE, LOG, LOG_ENTRIES, OUTPUT, OUTPUT_SIZE, HISTORY, MEMORY_END, SORTED,
-} from './inflate-map';
-import {
-  buildCodeTable, buildDistanceTable, buildFixedTables, buildLiteralTable, END_OF_BLOCK, EXCEPTION, prepareMeanings, SUBTABLE,
-} from './inflate-tables';
 import { copyMatch } from './inflate-copy';
+import {
+  CODE_TABLE, DISTANCE_BITS, DISTANCE_TABLE, HISTORY, INPUT, INPUT_SIZE, INPUT_SLACK, LENS, LITERAL_BITS, LITERAL_TABLE, LOG, LOG_ENTRIES, MEMORY_END, OUTPUT, OUTPUT_SIZE, SORTED,
+} from './inflate-map';
 import {
   BAD_BLOCK_TYPE, BAD_CODE_LENGTHS, BAD_DISTANCE, BAD_DISTANCE_CODE, BAD_LITERAL_CODE, BAD_REPEAT, BAD_STORED_LENGTH, BAD_SYMBOL, CONTINUE, DONE, LOG_FULL,
   NEED_INPUT, NO_END_OF_BLOCK, OUTPUT_FULL, TOO_FAR_BACK, TOO_MANY_SYMBOLS, TRUNCATED,
 } from './inflate-status';
+import { buildCodeTable, buildDistanceTable, buildFixedTables, buildLiteralTable, END_OF_BLOCK, EXCEPTION, prepareMeanings, SUBTABLE } from './inflate-tables';
 
 export { INPUT, INPUT_SIZE, OUTPUT, OUTPUT_SIZE, HISTORY, LOG, LOG_ENTRIES, MEMORY_END };
 
@@ -146,6 +144,7 @@ function blockHeader(): i32 {
   lastBlock = bits(1) != 0;
   const kind = bits(2);
   if (kind == 0) {
+    // The rest of the byte is padding.
     settle();
     if (consumedTooMuch()) return TRUNCATED;
     bitBuffer = 0;
@@ -237,12 +236,9 @@ function stored(): i32 {
 
 function endBlock(): i32 {
   settle();
-  if (lastBlock) {
-    // What is left of the last byte is padding.
-    bitBuffer = 0;
-    bitCount = 0;
-    state = AT_END;
-  } else state = AT_HEADER;
+  state = lastBlock ? AT_END : AT_HEADER;
+  // What is left of the last byte is padding.
+  if (lastBlock) bitCount = 0;
   return CONTINUE;
 }
 
@@ -358,17 +354,19 @@ function codes(): i32 {
   return inputIsLast ? codesNearEnd() : NEED_INPUT;
 }
 
+/** The entry for the next code; if that is in a sub-table, the bits that led there are used up. */
+function lookUp(table: usize, tableBits: u32): u32 {
+  const entry = load<u32>(table + (<usize>(bitBuffer & ((<u64>1 << tableBits) - 1)) << 2));
+  if (!(entry & EXCEPTION && entry & SUBTABLE)) return entry;
+  bits(tableBits);
+  return load<u32>(table + (((entry >> 16) + (<u32>bitBuffer & ((<u32>1 << ((entry >> 8) & 15)) - 1))) << 2));
+}
+
 /** The rest of the stream once its end is in sight: a symbol counts only if all its bits are real. */
 function codesNearEnd(): i32 {
-  const literalMask: u64 = (1 << LITERAL_BITS) - 1;
-  const distanceMask: u64 = (1 << DISTANCE_BITS) - 1;
   while (outputAt < outputLimit) {
     refill();
-    let entry = load<u32>(LITERAL_TABLE + (<usize>(bitBuffer & literalMask) << 2));
-    if (entry & EXCEPTION && entry & SUBTABLE) {
-      bits(LITERAL_BITS);
-      entry = load<u32>(LITERAL_TABLE + (((entry >> 16) + (<u32>bitBuffer & ((<u32>1 << ((entry >> 8) & 15)) - 1))) << 2));
-    }
+    let entry = lookUp(LITERAL_TABLE, LITERAL_BITS);
     if (<i32>entry < 0) {
       bits(entry & 63);
       if (consumedTooMuch()) return TRUNCATED;
@@ -385,11 +383,7 @@ function codesNearEnd(): i32 {
     bits(entry & 63);
     const length = (entry >> 16) + <u32>((saved & ~(<u64>-1 << entry)) >> (entry >> 8));
     refill();
-    entry = load<u32>(DISTANCE_TABLE + (<usize>(bitBuffer & distanceMask) << 2));
-    if (entry & EXCEPTION && entry & SUBTABLE) {
-      bits(DISTANCE_BITS);
-      entry = load<u32>(DISTANCE_TABLE + (((entry >> 16) + (<u32>bitBuffer & ((<u32>1 << ((entry >> 8) & 15)) - 1))) << 2));
-    }
+    entry = lookUp(DISTANCE_TABLE, DISTANCE_BITS);
     saved = bitBuffer;
     bits(entry & 63);
     if (consumedTooMuch()) return TRUNCATED;

@@ -1,8 +1,8 @@
-import { isDigest, type Digest } from '../core/digest.ts';
+import { digestAlgorithm, digestHex, isDigest, type Digest } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
 import { collect } from '../core/stream.ts';
 import type { ByteStream, Descriptor } from '../core/types.ts';
-import { manifestMediaType, MANIFEST_LIMIT } from './documents.ts';
+import { manifestMediaType, MANIFEST_LIMIT, parseObject } from './documents.ts';
 import { isIndexType, isManifestType } from './media-types.ts';
 
 /** Documents whose facts are remembered (they never change, being named by digest), and the largest of them, bytes. */
@@ -38,23 +38,28 @@ export interface Reference {
  */
 export function documentFacts(bytes: Uint8Array, declared: string | undefined, what: string): DocumentFacts {
   const mediaType = manifestMediaType(bytes, declared, what);
-  const document = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')) as Record<string, unknown>;
+  const document = parseObject(bytes, what);
   const config = reference(document['config']);
   if (isIndexType(mediaType) ? !isList(document['manifests']) : isManifestType(mediaType) && (!config || !isList(document['layers']))) {
     throw corrupt(`${what} is not what its media type says: ${isIndexType(mediaType) ? 'it has no manifests' : 'it has no config or no layers'}`);
   }
   const subject = reference(document['subject'])?.digest;
-  const artifactType = textOf(document['artifactType']) ?? config?.mediaType;
+  const artifactType = textOf(document['artifactType']) || config?.mediaType;
   return {
     mediaType,
     size: bytes.length,
     subject,
-    artifactType: artifactType === undefined || artifactType === '' ? undefined : artifactType,
+    artifactType: artifactType || undefined,
     // Only a referrer's annotations are ever shown.
     annotations: subject === undefined ? undefined : textMap(document['annotations']),
     children: references(document['manifests']),
     blobs: [...(config ? [config] : []), ...references(document['layers'])],
   };
+}
+
+/** The tag under which referrers are listed where no API does it: distribution-spec 1.1, "Referrers Tag Schema". */
+export function referrersTag(subject: Digest): string {
+  return `${digestAlgorithm(subject)}-${digestHex(subject).slice(0, 64)}`;
 }
 
 /** The descriptor of a referrer as the referrers API lists it. */
@@ -64,7 +69,7 @@ export function referrerDescriptor(digest: Digest, facts: DocumentFacts): Descri
     digest,
     size: facts.size,
     ...(facts.artifactType !== undefined && { artifactType: facts.artifactType }),
-    ...(facts.annotations && { annotations: facts.annotations }),
+    ...(facts.annotations && Object.keys(facts.annotations).length > 0 && { annotations: facts.annotations }),
   };
 }
 
