@@ -80,8 +80,8 @@ export class LayerWriter {
   get warnings(): string[] {
     const [first] = this.#implied;
     if (first === undefined) return [];
-    const which = this.#implied.size === 1 ? `directory ${JSON.stringify(first)} has` : `${this.#implied.size} directories (${JSON.stringify(first)} is the first) have`;
-    return [`${which} no entry in the layer: where it is mounted lazily they are root's, with mode 0755, whatever a lower layer says`];
+    const which = this.#implied.size === 1 ? `directory ${JSON.stringify(first)} has` : `${this.#implied.size} directories, such as ${JSON.stringify(first)}, have`;
+    return [`${which} no tar entry; in a lazy mount that means root's, mode 0755`];
   }
 
   /** Adds an entry with its payload, which is `entry.size` bytes in one piece or in many. */

@@ -50,3 +50,8 @@ export function count(number: number, noun: string): string {
 export function shortDigest(digest: string): string {
   return digest.slice(0, digest.indexOf(':') + 13);
 }
+
+/** A sentence with its digests as the tables show them. */
+export function shortDigests(text: string): string {
+  return text.replace(/\bsha(?:256|512):[0-9a-f]{64,128}/g, shortDigest);
+}

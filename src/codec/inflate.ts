@@ -16,7 +16,6 @@ interface InflateKernel {
   readonly logged: WasmGlobal;
   begin(bits: number, log: number): void;
   emptyLog(): void;
-  heldBits(): number;
   run(at: number, end: number, last: number, out: number, limit: number, start: number): number;
 }
 

@@ -72,7 +72,7 @@ export async function convertImage<O>(source: Place, target: Place, format: Form
       platforms: publisher.platforms,
       totals: totals(outcomes, performance.now() - started),
       extraTags,
-      warnings: [...new Set([...warnings, ...[...outcomes.values()].flatMap(({ report }) => report.warnings.map((text) => `${report.source.digest}: ${printable(text)}`))])],
+      warnings: [...new Set([...warnings, ...[...outcomes.values()].flatMap(({ report }) => report.warnings.map((text) => `layer ${report.source.digest}: ${printable(text)}`))])],
       dryRun: job.dryRun,
     };
   } finally {

@@ -39,6 +39,19 @@ test('a file that shrank is SIZE_MISMATCH, a missing one IO', async (t) => {
   await assert.rejects(new FileSource(join(folder, 'none'), 1).read(0, 1), is('IO'));
 });
 
+test('a file that could not be opened is tried again, and closing it is no error', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'lazypull-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = new FileSource(join(folder, 'file'), bytes.length);
+  await assert.rejects(file.read(0, 1), is('IO'));
+  writeFileSync(join(folder, 'file'), bytes);
+  assert.deepEqual(new Uint8Array(await file.read(0, 10)), new Uint8Array(bytes.subarray(0, 10)));
+  await file.close();
+  const missing = new FileSource(join(folder, 'none'), 1);
+  await assert.rejects(missing.read(0, 1), is('IO'));
+  await missing.close();
+});
+
 test('counting counts', async () => {
   const source = new CountingSource(new MemorySource(bytes));
   await source.read(0, 10);

@@ -3,6 +3,7 @@ import { outputOf, type AddCommand } from '../app.ts';
 import { addJobsOption, addPlatformsOption, sizeArgument } from '../flags.ts';
 import { addFormatOptions, chooseFormat } from '../format-flags.ts';
 import { addRegistryOptions, type RegistryFlags } from '../registry-flags.ts';
+import { shortDigests } from '../units.ts';
 
 interface Flags extends RegistryFlags {
   readonly format: string;
@@ -64,7 +65,7 @@ Examples:
           else if (event.phase !== 'start') meter.itemDone(event.phase === 'reused' ? event.size : 0);
         },
       }));
-      for (const warning of report.warnings) out.warn(warning);
+      for (const warning of report.warnings) out.warn(shortDigests(warning));
       const reference = finalReference(to.location, report.digest, report.extraTags.length > 0);
       if (out.json) return out.object({ ...report, reference });
       // Nothing was stored: there is no reference to pass on.

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { loadFormats, outputOf, type AddCommand } from '../app.ts';
 import { EXIT } from '../exit-codes.ts';
 import { addJobsOption, addPlatformOption, sizeArgument } from '../flags.ts';
+import { shortDigests } from '../units.ts';
 import { addRegistryOptions, type RegistryFlags } from '../registry-flags.ts';
 
 interface Flags extends RegistryFlags {
@@ -55,7 +56,7 @@ Example:
           else meter.itemDone(event.moved ? 0 : event.size);
         },
       }));
-      for (const note of report.notes) out.note(printable(`note: ${note}`));
+      for (const note of report.notes) out.note(printable(`note: ${shortDigests(note)}`));
       if (out.json) await out.object(report);
       else await out.line(verifySummary(report));
       if (!report.ok) app.exitCode = EXIT.DIFFERENT;

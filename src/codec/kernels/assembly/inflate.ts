@@ -65,11 +65,6 @@ export function emptyLog(): void {
   logged = 0;
 }
 
-/** Bits (0..7) in front of `inputAt` that are still to be used. */
-export function heldBits(): u32 {
-  return <u32>bitCount;
-}
-
 /**
  * Decodes until the input or the room for output is used up, the log is full, the stream has ended or is found broken.
  * A step that begins below `limit` may pass it by the length of one match.
