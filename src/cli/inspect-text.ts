@@ -11,10 +11,11 @@ const COLUMNS: readonly Column[] = [
 
 /** An image for people: a table of layers per platform, and under each layer what it says about itself. */
 export function inspectText(report: InspectReport, bold: (text: string) => string): string {
-  const { reference, digest, images, others } = report;
+  const { reference, digest, images, others, problems } = report;
   const parts = [`${bold(printable(reference))}  ${digest}`];
   for (const image of images) parts.push(imageText(image, images.length > 1, bold));
   if (others.length > 0) parts.push(`and ${count(others.length, 'other document')} (attestations, artifacts): ${others.map((other) => shortDigest(other.digest)).join(', ')}`);
+  if (problems.length > 0) parts.push(problems.map((problem) => `problem: ${printable(problem)}`).join('\n'));
   return parts.join('\n\n');
 }
 

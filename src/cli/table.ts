@@ -7,7 +7,7 @@ export interface Column {
 /** Rows under titles, columns as wide as their widest cell, without trailing spaces. Cells must be printable already. */
 export function formatTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
   const lines = [columns.map((column) => column.title), ...rows];
-  const widths = columns.map((_, i) => Math.max(...lines.map((line) => [...(line[i] ?? '')].length)));
+  const widths = columns.map((_, i) => lines.reduce((width, line) => Math.max(width, [...(line[i] ?? '')].length), 0));
   return lines
     .map((line) =>
       columns

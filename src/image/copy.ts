@@ -2,7 +2,7 @@ import { isDigest, type Digest } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
 import { streamOf } from '../core/stream.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
-import { narrowRoot, type Narrowed } from './copy-narrow.ts';
+import { narrowRoot, type Narrowed } from './narrow.ts';
 import { CopyPlan, type PlannedDocument } from './copy-plan.ts';
 import { planDigestTags, planReferrers } from './copy-referrers.ts';
 import { checkDocumentType } from './documents.ts';

@@ -4,7 +4,7 @@ import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
 import { parseIndex, parseManifest, type ImageConfig, type ImageIndex, type ImageManifest } from '../oci/documents.ts';
 import { isIndexType, isManifestType } from '../oci/media-types.ts';
 import { isAttestation } from '../oci/platform.ts';
-import { narrowRoot } from './copy-narrow.ts';
+import { narrowRoot } from './narrow.ts';
 import { checkDocumentType, checkIndexDepth, DocumentBudget, fetchConfig, fetchDocument, layerCountProblem } from './documents.ts';
 
 /** A manifest that describes a container image. */

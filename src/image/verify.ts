@@ -39,11 +39,13 @@ export async function verifyImage(place: Place, formats: readonly Format<unknown
   const report = (error: unknown, manifest: Digest): void => problems.addError(error, { image: manifest });
   const image = await ImageSet.read(place, formats, report, options);
   const original = options.against && (await ImageSet.read(options.against, formats, report, options));
-  const blobs = new Map([...image.blobs, ...(original?.blobs ?? [])]);
-  options.progress?.({ type: 'total', blobs: blobs.size, bytes: [...blobs.values()].reduce((sum, { size }) => sum + size, 0) });
   const run = new Run(problems, options);
   const images: VerifiedImage[] = [];
   const pairs = original ? pair(image, original, problems) : new Map<ReadImage, ReadImage>();
+  // Of the original only layers are read, and only those of images that have a partner.
+  const compared = [...pairs.values()].flatMap(({ layers }) => layers.filter(({ foreign }) => !foreign).map(({ descriptor }) => descriptor));
+  const blobs = new Map([...image.blobs.values(), ...compared].map((blob) => [blob.digest, blob]));
+  options.progress?.({ type: 'total', blobs: blobs.size, bytes: [...blobs.values()].reduce((sum, { size }) => sum + size, 0) });
   run.expect([...image.images, ...pairs.values()]);
   for (const one of image.images) {
     const layers = await run.layers(image, one);

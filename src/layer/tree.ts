@@ -10,11 +10,6 @@ export interface DirectoryAttributes extends Attributes {
 export interface TreeLimits {
   /** Names in the tree, implied directories included; more are refused with LIMIT. Default 2 000 000. */
   readonly maxNodes?: number;
-  /**
-   * Refuse (CORRUPT) an entry below something that is not a directory. Otherwise the later entry wins, and what stood
-   * in the way becomes an implied directory.
-   */
-  readonly strict?: boolean;
 }
 
 /** Longest name of one directory entry, bytes (NAME_MAX of Linux). */
@@ -35,7 +30,8 @@ export function impliedDirectory(): DirectoryNode {
 
 /**
  * Builds a layer's tree from its entries in archive order. Later entries win: a directory met again keeps its children
- * and takes the new attributes, anything else is replaced together with what was below it. Missing parents are implied.
+ * and takes the new attributes, anything else is replaced together with what was below it. Missing parents are implied,
+ * and so is a directory in place of whatever else stands where a later entry needs one.
  *
  * Paths are clean: no leading slash, no empty, `.` or `..` component; '' is the root. Anything else is CORRUPT.
  */
@@ -43,7 +39,6 @@ export class TreeBuilder {
   #root = impliedDirectory();
   #nodes = 0;
   readonly #maxNodes: number;
-  readonly #strict: boolean;
   /** Stand-ins for hard links whose target has not been seen yet. */
   readonly #pending = new Map<FileNode, { readonly path: string; readonly target: string }>();
   /** Archives list a directory's files together, so the last parent is nearly always the next one. */
@@ -52,7 +47,6 @@ export class TreeBuilder {
 
   constructor(limits: TreeLimits = {}) {
     this.#maxNodes = limits.maxNodes ?? MAX_NODES;
-    this.#strict = limits.strict ?? false;
   }
 
   /** Names put into the tree so far, implied directories included; replaced ones still count. */
@@ -156,7 +150,6 @@ export class TreeBuilder {
         at = next;
         continue;
       }
-      if (next && this.#strict) throw corrupt(`an entry lies below a ${this.#pending.has(next) ? 'hard link' : next.type}, which cannot have any`, { path });
       const made = impliedDirectory();
       this.#put(at, name, made, next);
       at = made;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { ListedEntry } from '../../src/cli/listing.ts';
-import { serveLayout, type ConvertReport, type CopyReport, type InspectReport, type ReadStats, type VerifyReport } from '../../src/index.ts';
+import { openLocation, serveLayout, type ConvertReport, type CopyReport, type Descriptor, type InspectReport, type ReadStats, type VerifyReport } from '../../src/index.ts';
 import { root } from '../support/root.ts';
 import { run } from './harness.ts';
 
@@ -79,6 +79,13 @@ describe('commands', () => {
       assert.equal((await run(['cat', stdout.trim(), '/etc/os-release'])).stdout.split('\n')[0], 'NAME="Tiny"');
     });
 
+    it('tells of the tag that holds the index, and counts what it really converted', async () => {
+      const { stderr } = await run(['convert', image('app'), image('ext'), '--external-toc']);
+      assert.match(stderr, /^also tagged ext-esgztoc: /m);
+      const again = await run(['convert', image('esgz'), image('again')]);
+      assert.match(again.stderr, /^converted 0 of 5 layers in /m);
+    });
+
     it('refuses a layer that unpacks to too much', async () => {
       const { code, stdout, stderr } = await run(['convert', image('app'), image('bomb'), '--max-layer-size', '64K']);
       assert.deepEqual([code, stdout], [8, '']);
@@ -93,6 +100,22 @@ describe('commands', () => {
   });
 
   describe('inspect', () => {
+    it('shows what is wrong with an image of which nothing can be shown', async () => {
+      const place = await openLocation(image('liar'));
+      const push = async (mediaType: string, document: object): Promise<Descriptor> => {
+        const bytes = Buffer.from(JSON.stringify(document));
+        return place.store.ingest(mediaType, (sink) => sink(bytes));
+      };
+      const config = await push('application/vnd.oci.image.config.v1+json', { os: 'linux', architecture: 'amd64', rootfs: { type: 'layers', diff_ids: [] } });
+      const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+      const layer = { mediaType: 'application/vnd.oci.image.layer.v1.tar', digest: config.digest, size: config.size };
+      await place.store.tag(await push(mediaType, { schemaVersion: 2, mediaType, config, layers: [layer] }), place.reference);
+      await place.store.close();
+      const { code, stdout } = await run(['inspect', image('liar')]);
+      assert.equal(code, 6);
+      assert.match(stdout, /^problem: manifest sha256:.* layer/m);
+    });
+
     it('shows a table per platform and what each layer says of itself', async () => {
       const { code, stdout, stderr } = await run(['inspect', image('esgz')]);
       assert.deepEqual([code, stderr], [0, '']);

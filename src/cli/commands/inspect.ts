@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { loadFormats, outputOf, type AddCommand } from '../app.ts';
+import { EXIT } from '../exit-codes.ts';
 import { addPlatformOption } from '../flags.ts';
 import { addRegistryOptions, type RegistryFlags } from '../registry-flags.ts';
 
@@ -32,6 +33,8 @@ Example:
     await Places.use(app, out, flags, async (places) => {
       const place = await places.open(text);
       const report = await inspectImage(place, await loadFormats(app), options);
+      // An index with a broken or missing part still has something to show; this has not.
+      if (report.problems.length > 0 && report.images.length + report.others.length === 0) app.exitCode = EXIT.CORRUPT;
       if (out.json) return out.object(report);
       return out.line(inspectText(report, (title) => out.styledResult('bold', title)));
     });
