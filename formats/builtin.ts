@@ -18,6 +18,7 @@ export const builtinFormats: readonly FormatEntry[] = [
       { key: 'externalToc', flag: 'external-toc', kind: 'switch', help: 'keep the index in an image of its own, tagged TAG-esgztoc' },
       { key: 'keepDiffId', flag: 'keep-diff-id', kind: 'switch', help: 'keep every byte of the tar and so its diffID (implies --external-toc)' },
     ],
+    companions: ['-esgztoc'],
     load: async () => (await import('./estargz/index.ts')).estargz,
   },
 ];

@@ -30,6 +30,8 @@ export class Prefetched {
   readonly #order: Seen[] = [];
   readonly #spooled = new Map<number, Spooled>();
   readonly #skip = new Set<number>();
+  /** Lines of the list that nothing in the layer matches. */
+  readonly unmatched: string[] = [];
 
   /** Without patterns nothing is read. */
   static async collect(input: LayerInput, patterns: readonly string[], signal?: AbortSignal): Promise<Prefetched> {
@@ -130,10 +132,11 @@ export class Prefetched {
         for (let slash = next.lastIndexOf('/'); slash > 0; slash = next.lastIndexOf('/', slash - 1)) todo.push(next.slice(0, slash));
       }
     };
-    for (const { literal, glob } of matchers) {
+    for (const { pattern, literal, glob } of matchers) {
       const paths = seen.has(literal) ? [literal] : [...seen.keys()].filter((path) => path !== '' && glob(path));
       // The root comes first of all if the archive has it.
       if (paths.length > 0) place('');
+      else this.unmatched.push(pattern);
       for (const path of paths.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) place(path);
     }
   }
@@ -144,6 +147,8 @@ function lastOf({ ordinals }: Seen): number {
 }
 
 interface Matcher {
+  /** As the list has it. */
+  readonly pattern: string;
   /** The pattern taken as a path. */
   readonly literal: string;
   readonly glob: (path: string) => boolean;
@@ -153,9 +158,9 @@ interface Matcher {
 function matcherOf(pattern: string): Matcher {
   const literal = cleanPath(pattern);
   // The root has a name that is no glob.
-  if (literal === '') return { literal, glob: () => false };
+  if (literal === '') return { pattern, literal, glob: () => false };
   try {
-    return { literal, glob: picomatch(literal, { dot: true, noextglob: true, nonegate: true, nobrace: true }) };
+    return { pattern, literal, glob: picomatch(literal, { dot: true, noextglob: true, nonegate: true, nobrace: true }) };
   } catch (error) {
     throw wrapError(error, 'USAGE', `not a glob: ${printable(pattern.slice(0, 140))}`);
   }

@@ -26,7 +26,8 @@ export async function writeEstargz(input: LayerInput, context: ConvertContext, o
     const blob = await context.ingest(LAYER_MEDIA_TYPE, async (sink) => {
       written = await writeBlob(input, context, options, prefetched, sink);
     });
-    return await describeLayer(input, context, blob, written as Written, options);
+    const layer = await describeLayer(input, context, blob, written as Written, options);
+    return { ...layer, unused: prefetched.unmatched.map((pattern) => `nothing matches ${JSON.stringify(pattern)} of the prefetch list`) };
   } finally {
     await prefetched.close();
   }

@@ -33,7 +33,7 @@ export class LazypullError extends Error {
 
   constructor(code: ErrorCode, message: string, options: ErrorPlace & { cause?: unknown } = {}) {
     const at = options.offset === undefined ? '' : ` at offset ${options.offset}`;
-    const where = options.path === undefined ? '' : ` (${printable(options.path)}${at})`;
+    const where = !options.path ? '' : ` (${printable(options.path)}${at})`;
     super(`${message}${where || (at && ` (${at.trim()})`)}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'LazypullError';
     this.code = code;

@@ -19,6 +19,8 @@ export interface FormatEntry {
   readonly name: string;
   readonly summary: string;
   readonly options: readonly FormatOption[];
+  /** Suffixes of tags under which it keeps something beside an image's own tag. */
+  readonly companions?: readonly string[];
   /** The format, whose `convert` takes an object of the options above; keys left out mean the format's defaults. */
   load(): Promise<Format>;
 }

@@ -197,6 +197,8 @@ export interface ConvertedLayer {
   readonly chunks: number;
   /** Things a user should hear about, one line each. */
   readonly warnings?: readonly string[];
+  /** Wishes among the options that this layer had nothing for; a user should hear of those that no layer had anything for. */
+  readonly unused?: readonly string[];
   /** Further blobs that belong to this layer and that the format's `finish` publishes (eStargz external TOC). */
   readonly attachments?: readonly Descriptor[];
 }

@@ -72,7 +72,7 @@ export async function convertImage<O>(source: Place, target: Place, format: Form
       platforms: publisher.platforms,
       totals: totals(outcomes, performance.now() - started),
       extraTags,
-      warnings: [...new Set([...warnings, ...[...outcomes.values()].flatMap(({ report }) => report.warnings.map((text) => `layer ${report.source.digest}: ${printable(text)}`))])],
+      warnings: [...new Set([...warnings, ...unusedWishes(outcomes), ...[...outcomes.values()].flatMap(({ report }) => report.warnings.map((text) => `layer ${report.source.digest}: ${printable(text)}`))])],
       dryRun: job.dryRun,
     };
   } finally {
@@ -105,6 +105,13 @@ function layersOf(image: ImageDocument): SourceLayer[] {
 
 function converted(outcomes: ReadonlyMap<string, LayerOutcome>): NonNullable<LayerOutcome['converted']>[] {
   return [...outcomes.values()].flatMap((outcome) => outcome.converted ?? []);
+}
+
+/** Wishes that none of the layers had anything for. Of layers that were not converted nothing is known. */
+function unusedWishes(outcomes: ReadonlyMap<string, LayerOutcome>): string[] {
+  const [first, ...others] = converted(outcomes);
+  if (!first || others.length + 1 < outcomes.size) return [];
+  return (first.unused ?? []).filter((wish) => others.every(({ unused }) => unused?.includes(wish)));
 }
 
 function totals(outcomes: ReadonlyMap<string, LayerOutcome>, milliseconds: number): ConvertReport['totals'] {

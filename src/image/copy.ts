@@ -16,6 +16,8 @@ export interface CopyOptions {
   readonly platforms?: readonly Platform[];
   /** Also what refers to the image (signatures, SBOMs), recursively, and tags like `sha256-<hex>.sig`. */
   readonly referrers?: boolean;
+  /** Suffixes of tags that belong to the image's own (an external TOC): images so tagged are copied along if the source has them. */
+  readonly companions?: readonly string[];
   /** Only say what would be done. */
   readonly dryRun?: boolean;
   /** Blobs side by side; default 3. */
@@ -76,18 +78,19 @@ export async function copyImage(source: Place, target: Place, options: CopyOptio
   const plan = new CopyPlan(source.store, narrowed.written);
   const warnings = [...narrowed.warnings];
   let referrers = 0;
-  let digestTags = new Map<string, Descriptor>();
+  const moreTags = await companionsOf(source, target, options);
+  for (const image of moreTags.values()) await plan.add(image, signal);
   if (!unchanged || options.referrers) await plan.add(root, signal);
   if (options.referrers) {
     referrers = await planReferrers(source.store, plan, signal);
-    digestTags = await planDigestTags(source.store, plan, signal);
+    for (const [tag, image] of await planDigestTags(source.store, plan, signal)) moreTags.set(tag, image);
     if (root.digest !== sourceRoot.digest) warnings.push(`what refers to ${sourceRoot.digest} as a whole is not copied`);
   }
   const copy = new Copy(source.store, target.store, plan, options);
   await copy.run();
-  const tags = [...digestTags.keys(), ...(isDigest(target.reference) || unchanged ? [] : [target.reference])];
+  const tags = [...moreTags.keys(), ...(isDigest(target.reference) || unchanged ? [] : [target.reference])];
   if (!options.dryRun) {
-    for (const [tag, image] of digestTags) await target.store.tag(image, tag, signal);
+    for (const [tag, image] of moreTags) await target.store.tag(image, tag, signal);
     if (!unchanged) await setTag(target, root, signal);
   }
   return {
@@ -103,6 +106,17 @@ export async function copyImage(source: Place, target: Place, options: CopyOptio
     tags,
     warnings,
   };
+}
+
+/** Tags of the target for images that stand beside the source's tag. An image known by digest alone has none. */
+async function companionsOf(source: Place, target: Place, { companions = [], signal }: CopyOptions): Promise<Map<string, Descriptor>> {
+  const found = new Map<string, Descriptor>();
+  if (source.reference === '' || target.reference === '' || isDigest(source.reference) || isDigest(target.reference)) return found;
+  for (const suffix of companions) {
+    const image = await resolveIfThere(source.store, `${source.reference}${suffix}`, signal);
+    if (image) found.set(`${target.reference}${suffix}`, image);
+  }
+  return found;
 }
 
 /** Whether nothing needs to be done; USAGE when the target must not be touched. */

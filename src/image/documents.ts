@@ -1,7 +1,7 @@
 import { LazypullError } from '../core/errors.ts';
 import { collect } from '../core/stream.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
-import { MANIFEST_LIMIT, parseConfig, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
+import { MANIFEST_LIMIT, manifestMediaType, parseConfig, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { DOCKER, isIndexType, isManifestType, OCI } from '../oci/media-types.ts';
 
 /** Indexes inside each other that are followed; real images have one or two. */
@@ -9,10 +9,12 @@ const MAX_INDEX_DEPTH = 4;
 /** Manifests and indexes of one image: more are a trap. */
 const MAX_DOCUMENTS = 20_000;
 
-/** The bytes of a manifest, index or config: verified by the store, at most 16 MiB. */
+/** The bytes of a manifest, index or config: verified by the store, at most 16 MiB, and not something else by their own word. */
 export async function fetchDocument(store: ImageStore, descriptor: Descriptor, what: string, signal?: AbortSignal): Promise<Uint8Array> {
   if (descriptor.size > MANIFEST_LIMIT) throw new LazypullError('LIMIT', `${what} has ${descriptor.size} bytes, more than the ${MANIFEST_LIMIT} that documents may have`);
-  return collect(store.fetch(descriptor, signal), MANIFEST_LIMIT, what);
+  const bytes = await collect(store.fetch(descriptor, signal), MANIFEST_LIMIT, what);
+  if (isIndexType(descriptor.mediaType) || isManifestType(descriptor.mediaType)) manifestMediaType(bytes, descriptor.mediaType, what);
+  return bytes;
 }
 
 /** The config of a manifest that describes a container image; undefined for other manifests, which are artifacts. `what` names the manifest. */

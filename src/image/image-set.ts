@@ -1,7 +1,7 @@
-import type { Digest } from '../core/digest.ts';
-import { corrupt } from '../core/errors.ts';
+import { digestLike, type Digest } from '../core/digest.ts';
+import { corrupt, LazypullError } from '../core/errors.ts';
 import type { Descriptor, Format, Platform } from '../core/types.ts';
-import { manifestMediaType, parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
+import { parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
 import { formatPlatform, isAttestation } from '../oci/platform.ts';
 import { checkDocumentType, checkIndexDepth, DocumentBudget, fetchConfig, fetchDocument, historyProblem, layerCountProblem, platformOfConfig } from './documents.ts';
@@ -72,10 +72,10 @@ export class ImageSet {
     try {
       this.#budget.spend(1, what);
       const bytes = await fetchDocument(this.place.store, descriptor, what, signal);
-      manifestMediaType(bytes, descriptor.mediaType, what);
       if (!isIndexType(descriptor.mediaType)) return await this.#manifest(descriptor, bytes, signal);
       checkIndexDepth(depth, what);
       for (const entry of parseIndex(bytes, what).manifests) {
+        this.#checkInline(entry, descriptor.digest);
         if (isIndexType(entry.mediaType) || isManifestType(entry.mediaType)) await this.#document(entry, signal, depth + 1);
         else this.blobs.set(entry.digest, entry);
       }
@@ -84,10 +84,21 @@ export class ImageSet {
     }
   }
 
+  /** image-spec 1.1 descriptor.md: `data` is the content itself, and clients may take it in place of the blob. */
+  #checkInline({ digest, size, data }: Descriptor, image: Digest): void {
+    if (data === undefined) return;
+    const bytes = Buffer.from(data, 'base64');
+    if (bytes.length === size && digestLike(digest, bytes) === digest && bytes.toString('base64') === data) return;
+    this.#report(new LazypullError('DIGEST_MISMATCH', `the descriptor of ${digest} has other content in its data field`), image);
+  }
+
   async #manifest(descriptor: Descriptor, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     const what = `manifest ${descriptor.digest}`;
     const manifest = parseManifest(bytes, what);
-    for (const blob of [manifest.config, ...manifest.layers]) if (!isForeignLayer(blob.mediaType)) this.blobs.set(blob.digest, blob);
+    for (const blob of [manifest.config, ...manifest.layers]) {
+      this.#checkInline(blob, descriptor.digest);
+      if (!isForeignLayer(blob.mediaType)) this.blobs.set(blob.digest, blob);
+    }
     const config = isAttestation(descriptor) ? undefined : await fetchConfig(this.place.store, manifest, what, signal);
     if (!config) {
       this.others.push(descriptor);

@@ -214,6 +214,21 @@ test('lies of a manifest are told apart, and nothing is tagged', async () => {
   }
 });
 
+test('a manifest that calls itself an index is refused', async () => {
+  const source = openMemory();
+  const good = await put(source, [{ blob: gzipSync(tarOf('a')) }]);
+  const bytes = encodeDocument({ ...(await json(source, good, parseManifest)), mediaType: OCI.index });
+  const lie = describe(OCI.manifest, bytes);
+  const store = Object.assign(Object.create(source) as MemoryStore, {
+    location: source.location,
+    resolve: async () => lie,
+    fetch: (descriptor: Descriptor) => (descriptor.digest === lie.digest ? streamOf(bytes) : source.fetch(descriptor)),
+  });
+  const target = openMemory();
+  await assert.rejects(convert({ store, reference: 'in' }, target), is('CORRUPT', /calls itself/));
+  await untouched(target);
+});
+
 test('a bomb is stopped at --max-layer-size', async () => {
   const source = openMemory();
   await put(source, [{ blob: gzipSync(tarOf('bomb', new Uint8Array(8 << 20))) }]);
@@ -239,6 +254,11 @@ test('cancelling is CANCELLED, and nothing is tagged', async () => {
   const converting = convert({ store: source, reference: 'in' }, target, { signal: stop.signal, progress: (event) => event.type === 'bytes' && stop.abort() });
   await assert.rejects(converting, is('CANCELLED'));
   await untouched(target);
+});
+
+test('a line of the prefetch list that no layer matches is warned about, one that some layer matches is not', async () => {
+  const report = await convert(await tiny('app'), openMemory(), { formatOptions: { prefetch: ['etc/os-release', 'no/such/file', '*.none'] } });
+  assert.deepEqual(report.warnings.filter((text) => /prefetch/.test(text)), ['nothing matches "no/such/file" of the prefetch list', 'nothing matches "*.none" of the prefetch list']);
 });
 
 test('a layer whose upload breaks is made once more, and not a third time', async () => {

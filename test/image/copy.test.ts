@@ -56,6 +56,19 @@ async function assertSame(from: ImageStore, to: ImageStore, descriptors: readonl
 }
 
 describe('copyImage', () => {
+  it('takes images along that stand beside the tag, and only those', async () => {
+    const { store, index } = await multiArch();
+    const beside = await putImage(store, { layers: [own] });
+    await store.tag(beside, 'app-toc');
+    const target = openMemory('target');
+    const report = await copyImage({ store, reference: 'app' }, { store: target, reference: 'v1' }, { companions: ['-toc', '-none'] });
+    assert.deepEqual(report.tags, ['v1-toc', 'v1']);
+    assert.equal((await target.resolve('v1-toc')).digest, beside.digest);
+    await assertSame(store, target, [beside]);
+    const byDigest = openMemory('by digest');
+    assert.deepEqual((await copyImage({ store, reference: index.digest }, { store: byDigest, reference: 'v1' }, { companions: ['-toc'] })).tags, ['v1']);
+  });
+
   it('copies a whole index byte for byte, attestations too, and shared blobs once', async () => {
     const { store, amd, arm, attestation, index } = await multiArch();
     const target = openMemory('target');

@@ -6,6 +6,7 @@ import { LazypullError, type ErrorCode } from '../../src/core/errors.ts';
 import { MemorySource } from '../../src/core/source.ts';
 import type { Descriptor, Format, ImageStore } from '../../src/core/types.ts';
 import type { ImageProgress } from '../../src/image/progress.ts';
+import { collect } from '../../src/core/stream.ts';
 import { verifyImage, type VerifyOptions } from '../../src/image/verify.ts';
 import type { VerifyReport } from '../../src/image/verify-report.ts';
 import { OCI } from '../../src/oci/media-types.ts';
@@ -102,6 +103,17 @@ describe('verifyImage', () => {
       assert.equal(report.ok, false, reference);
       assert.match(messages(report).join('\n'), pattern);
       assert.equal(report.problems.length, 1);
+    }
+  });
+
+  it('finds other content in a data field', async () => {
+    const store = openMemory();
+    const good = await putImage(store, { layers: [gzipLayer([])] });
+    const bytes = await collect(store.fetch(good), 1 << 20);
+    for (const [data, wrong] of [[Buffer.from(bytes).toString('base64'), 0], ['AAAA', 1], ['not base64', 1]] as const) {
+      await putIndex(store, [{ ...good, data }], 'app');
+      const report = await verifyImage({ store, reference: 'app' }, [testFormat]);
+      assert.deepEqual(report.problems.map(({ code }) => code), Array(wrong).fill('DIGEST_MISMATCH'));
     }
   });
 

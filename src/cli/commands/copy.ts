@@ -49,6 +49,7 @@ Example:
       const to = await places.open(target, { side: 'dst', create: true });
       const report = await withProgress(out, meter, () => copyImage(from, to, {
         signal: app.io.signal,
+        companions: app.formats.flatMap((format) => format.companions ?? []),
         ...(platforms ? { platforms } : {}),
         ...(flags.referrers ? { referrers: true } : {}),
         ...(flags.dryRun ? { dryRun: true } : {}),
