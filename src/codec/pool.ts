@@ -3,8 +3,8 @@ import { Worker } from 'node:worker_threads';
 import { LazypullError, throwIfAborted, wrapError } from '../core/errors.ts';
 import type { Lease, WorkerPool } from '../core/types.ts';
 
-/** Leases of up to this many bytes share one size, so that their memory is used again: a 4 MiB chunk and what goes with it. */
-const STANDARD_LEASE = (4 << 20) + (5 << 18);
+/** Leases of up to this many bytes share one size, so that their memory is used again: a 4 MiB chunk, its padding and headers behind it. */
+const STANDARD_LEASE = (4 << 20) + (3 << 17);
 
 interface Job {
   readonly kind: string;
@@ -22,7 +22,7 @@ export function defaultJobs(): number {
 }
 
 /**
- * A fixed number of worker threads, started when first needed, and a budget of shared memory: a producer leases memory,
+ * A fixed number of worker threads, started when first needed unless told, and a budget of shared memory: a producer leases memory,
  * fills it, has it worked on and releases it once the result is written. The budget is what bounds a conversion's
  * memory however many layers run side by side, and what makes a fast reader wait for slow threads or a slow upload.
  */
@@ -40,8 +40,13 @@ export class ThreadPool implements WorkerPool {
   constructor(jobs = defaultJobs()) {
     if (!Number.isInteger(jobs) || jobs < 1) throw new LazypullError('USAGE', `jobs must be a whole number above 0, not ${jobs}`);
     this.jobs = jobs;
-    // One buffer in work per thread, one ready behind each, and two that are being filled or written out.
-    this.#places = 2 * jobs + 2;
+    // One buffer in work per thread, one that is being filled and one that is being written out.
+    this.#places = jobs + 2;
+  }
+
+  /** Starts the threads now: they load while the caller still reads what there is to do. */
+  warm(): void {
+    while (this.#workers.length < this.jobs) this.#idle.push(this.#start());
   }
 
   async lease(bytes: number, signal?: AbortSignal): Promise<Lease> {

@@ -45,6 +45,7 @@ export async function convertImage<O>(source: Place, target: Place, format: Form
   const jobs = options.jobs ?? defaultJobs();
   const signal = options.signal ?? new AbortController().signal;
   const workers = new ThreadPool(jobs);
+  workers.warm();
   try {
     const root = await source.store.resolve(source.reference, signal);
     const { tree: documents, warnings } = await readDocuments(source.store, root, { platforms: options.platforms, signal });

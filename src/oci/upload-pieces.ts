@@ -11,7 +11,7 @@ import { hasBlob, startUpload, type UploadSession } from './upload.ts';
  * Bytes of a piece; each upload keeps two: one that travels and one that is being filled. Registries on object storage
  * refuse pieces below 5 MiB, except for the last.
  */
-const PIECE = 6 * 1024 * 1024;
+const PIECE = 5 * 1024 * 1024;
 /** Registries that want larger pieces than this would cost too much memory. */
 const MAX_PIECE = 64 * 1024 * 1024;
 

@@ -38,7 +38,7 @@ test('members that grow beyond their memory come back all the same', async () =>
 
 test('the budget makes takers wait, in order, and a cancelled one gives up its turn', async () => {
   const pool = new ThreadPool(1);
-  const held = await Promise.all(Array.from({ length: 4 }, () => pool.lease(10)));
+  const held = await Promise.all(Array.from({ length: 3 }, () => pool.lease(10)));
   const got: number[] = [];
   const stop = new AbortController();
   const first = pool.lease(10).then((lease) => got.push(1) && lease);
@@ -63,6 +63,15 @@ test('memory of ordinary leases is used again; a large one has what it asks for'
   lease.release();
   assert.equal((await pool.lease(200)).memory, lease.memory);
   assert.ok((await pool.lease(50 << 20)).memory.byteLength >= 50 << 20);
+  await pool.close();
+});
+
+test('warming starts every thread once, and all of them work', async () => {
+  const pool = new ThreadPool(3);
+  pool.warm();
+  pool.warm();
+  const done = await Promise.all(Array.from({ length: 8 }, () => deflatePiece(pool, new Uint8Array(1000), 6)));
+  assert.deepEqual(done.map(({ size }) => size), Array(8).fill(1000));
   await pool.close();
 });
 
