@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { built } from './support/root.ts';
 
 // node --test takes globs only from Node 21 on, so the files are listed here.
@@ -14,7 +15,7 @@ const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .map((name) => relative(process.cwd(), join(folder, name)))
   .sort();
 const concurrency = which === 'unit' ? [] : ['--test-concurrency=1'];
-const child = spawn(process.execPath, ['--test', ...concurrency, '--test-reporter=spec', ...files], { stdio: 'inherit' });
+const child = spawn(process.execPath, ['--import', pathToFileURL(join(folder, 'support', 'seed.js')).href, '--test', ...concurrency, '--test-reporter=spec', ...files], { stdio: 'inherit' });
 child.on('exit', (code) => {
   process.exitCode = code ?? 1;
 });

@@ -123,6 +123,8 @@ export class ThreadPool implements WorkerPool {
   }
 
   #done(worker: Worker, reply: WorkerReply): void {
+    // A late reply must not let go of a thread that is being ended: who waits for its end would wait in an empty process.
+    if (this.#failed) return;
     const job = this.#busy.get(worker);
     this.#busy.delete(worker);
     const next = this.#queue.shift();

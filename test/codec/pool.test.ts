@@ -75,6 +75,19 @@ test('warming starts every thread once, and all of them work', async () => {
   await pool.close();
 });
 
+test('closing ends although a reply is on its way', async () => {
+  for (let i = 0; i < 20; i++) {
+    const pool = new ThreadPool(1);
+    await deflatePiece(pool, new Uint8Array(10), 6);
+    const lost = assert.rejects(deflatePiece(pool, new Uint8Array(10), 6), is('CANCELLED'));
+    // The thread answers while this one is busy, so that the reply is met after the closing has begun.
+    const until = performance.now() + 3;
+    while (performance.now() < until);
+    await pool.close();
+    await lost;
+  }
+});
+
 test('a job that fails is an error of its own; a closed pool refuses', async () => {
   const pool = new ThreadPool(1);
   await assert.rejects(pool.run('no such job', {}), is('INTERNAL'));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { concat, decodeName } from '../../src/core/bytes.ts';
+import { concat, decodeName, encodeName } from '../../src/core/bytes.ts';
 import type { LazypullError } from '../../src/core/errors.ts';
 import { streamOf } from '../../src/core/stream.ts';
 import type { TarEntry, TarType } from '../../src/tar/entry.ts';
@@ -167,7 +167,7 @@ describe('write, then read', () => {
     major: id,
     minor: id,
     size: fc.integer({ min: 0, max: 2000 }),
-    xattrs: fc.array(fc.tuple(name(30).map((key) => `user.${key.replaceAll('=', '')}`), fc.uint8Array({ maxLength: 300 })), { maxLength: 3 }).map((all) => new Map(all)),
+    xattrs: fc.array(fc.tuple(name(30).map((key) => `user.${decodeName(encodeName(key.replaceAll('=', '')))}`), fc.uint8Array({ maxLength: 300 })), { maxLength: 3 }).map((all) => new Map(all)),
   }, plainly);
 
   it('gives every field back', async () => {
