@@ -1,6 +1,7 @@
 import type { FormatEntry } from '../src/core/format-entry.ts';
 
 const MAX_CHUNK = 64 * 1024 * 1024;
+const MAX_SPAN = 1024 * 1024 * 1024;
 
 /**
  * The formats that come with lazypull, the default one first. This page is all that the command line reads to start;
@@ -19,6 +20,22 @@ export const builtinFormats: readonly FormatEntry[] = [
       { key: 'keepDiffId', flag: 'keep-diff-id', kind: 'switch', help: 'keep every byte of the tar and so its diffID (implies --external-toc)' },
     ],
     companions: ['-esgztoc'],
+    rewrites: true,
     load: async () => (await import('./estargz/index.ts')).estargz,
+  },
+  {
+    name: 'soci',
+    summary: 'an index beside the image, whose layers stay as they are; lazily with the soci snapshotter',
+    options: [
+      { key: 'spanSize', flag: 'span-size', kind: 'size', min: 1, max: MAX_SPAN, help: 'bytes of plain tar that are fetched at a time, at least (default 4M)' },
+      { key: 'minLayerSize', flag: 'min-layer-size', kind: 'size', min: 0, help: 'leave out stored layers smaller than this (default 10M; 0 leaves out none)' },
+      { key: 'transcodeZstd', flag: 'transcode-zstd', kind: 'switch', help: 'repack zstd layers as gzip, which alone can be indexed' },
+      { key: 'optimizeXattr', flag: 'optimize-xattr', kind: 'switch', help: 'tell the snapshotter which layers have no xattrs' },
+      { key: 'upstreamCheckpoints', flag: 'upstream-checkpoints', kind: 'switch', help: 'cut spans exactly where the soci CLI does' },
+      { key: 'prefetch', flag: 'prefetch-list', kind: 'patterns', help: 'globs of files to fetch at start, one per line' },
+    ],
+    binding: { artifactType: 'application/vnd.amazon.soci.index.v2+json', artifactKey: 'com.amazon.soci.index-digest', imageKey: 'com.amazon.soci.image-manifest-digest' },
+    rewrites: false,
+    load: async () => (await import('./soci/index.ts')).soci,
   },
 ];

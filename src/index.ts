@@ -13,12 +13,14 @@ export { formatPlatform, hostPlatform, parsePlatform } from './oci/platform.ts';
 export type { Place } from './image/place.ts';
 
 // Verbs
-export { convertImage, type ConvertOptions, type ConvertProgress, type ConvertReport, type LayerReport, type PlatformReport } from './image/convert.ts';
+export { convertImage, type ConvertOptions, type ConvertProgress, type ConvertReport, type LayerIndexReport, type LayerReport, type PlatformReport } from './image/convert.ts';
+export { indexImage, type IndexAction, type IndexedImage, type IndexImageOptions, type IndexReport } from './image/index-image.ts';
 export { copyImage, type CopyOptions, type CopyReport } from './image/copy.ts';
 export { verifyImage, type VerifyOptions } from './image/verify.ts';
 export type { VerifiedImage, VerifiedLayer, VerifyProblem, VerifyReport } from './image/verify-report.ts';
 export { inspectImage, type InspectedImage, type InspectedLayer, type InspectOptions, type InspectReport, type InspectTotals, type LazyFacts } from './image/inspect.ts';
 export { openImage, type FindOptions, type FoundInImage, type OpenImage, type OpenOptions, type ReadRange } from './image/open.ts';
+export { extractImage, type ExtractOptions, type ExtractProgress, type ExtractReport, type ExtractTarget } from './image/extract.ts';
 export type { ImageLayer, ReadStats } from './image/image-layer.ts';
 export type { ImageProgress } from './image/progress.ts';
 export { createRegistryHandler, serveLayout, type RegistryHandler, type RegistryHandlerOptions, type RequestRecord, type ServedLayout, type ServeOptions } from './oci/server.ts';
@@ -30,6 +32,8 @@ export { decodeName, encodeName } from './core/bytes.ts';
 // What everything is made of, for who writes a format or a store
 export { LazypullError, type ErrorCode, type ErrorPlace } from './core/errors.ts';
 export { isDigest, parseDigest, type Digest } from './core/digest.ts';
+export { choose } from './core/format.ts';
+export type * from './core/format.ts';
 export type { FormatEntry, FormatOption } from './core/format-entry.ts';
 export type * from './core/types.ts';
 export { version } from './core/version.ts';

@@ -1,4 +1,4 @@
-import type { Format } from '../../src/core/types.ts';
+import type { RewritingFormat } from '../../src/core/format.ts';
 import { resolveOptions, type EstargzOptions } from './options.ts';
 import { ANNOTATION, EXTERNAL_TOC_SUFFIX } from './layout.ts';
 import { adoptEstargz, detectEstargz, openEstargz } from './read.ts';
@@ -7,8 +7,10 @@ import { writeEstargz } from './write.ts';
 export type { EstargzOptions } from './options.ts';
 
 /** eStargz: a gzipped tar cut into one member per file chunk, with a table of contents at its end. */
-export const estargz: Format<EstargzOptions> = {
+export const estargz: RewritingFormat<EstargzOptions> = {
+  kind: 'rewriting',
   name: 'estargz',
+  claims: ({ descriptor }) => descriptor.annotations?.[ANNOTATION.tocDigest] !== undefined,
   detect: detectEstargz,
   open: openEstargz,
   adopt: adoptEstargz,

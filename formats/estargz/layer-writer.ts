@@ -1,6 +1,7 @@
 import { Digester, digestOf, type Digest } from '../../src/core/digest.ts';
 import { corrupt, LazypullError } from '../../src/core/errors.ts';
-import type { ByteStream, ConvertContext, Sink } from '../../src/core/types.ts';
+import type { ConvertContext } from '../../src/core/format.ts';
+import type { ByteStream, Sink } from '../../src/core/types.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { checkPath, cleanPath } from '../../src/tar/path.ts';
 import { encodeTarHeader, paddingOf } from '../../src/tar/write.ts';

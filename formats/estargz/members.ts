@@ -1,6 +1,10 @@
 import { Digester, type Digest } from '../../src/core/digest.ts';
-import type { ConvertContext, Lease, Sink } from '../../src/core/types.ts';
+import type { ConvertContext, ResumePoint } from '../../src/core/format.ts';
+import type { Sink } from '../../src/core/types.ts';
+import { usesKnownMatches } from '../../src/codec/deflate.ts';
+import { gzipHeader } from '../../src/codec/gzip.ts';
 import { gzipMembers, type CompressedMembers, type MemberPlan } from '../../src/codec/gzip-members.ts';
+import { MemberMemory } from '../../src/codec/member-memory.ts';
 
 /** A payload range whose digest is wanted, and where it ended up. Filled in when its member is written. */
 export interface Placed {
@@ -14,11 +18,13 @@ export interface Placed {
 
 interface Member {
   length: number;
+  /** Words that the log of known matches has about it. */
+  known: number;
   readonly placed: Placed[];
 }
 
 interface Batch {
-  readonly lease: Lease;
+  readonly memory: MemberMemory;
   readonly members: readonly Member[];
   readonly result: Promise<CompressedMembers>;
 }
@@ -38,27 +44,30 @@ export class MemberWriter {
   readonly #sink: Sink;
   readonly #context: ConvertContext;
   readonly #level: number;
+  readonly #usesMatches: boolean;
   readonly #onPlaced: () => Promise<void>;
   readonly #tar = new Digester();
-  #lease: Lease | undefined;
-  #used = 0;
+  #memory: MemberMemory | undefined;
   #members: Member[] = [];
   #queue: Batch[] = [];
   #draining: Promise<void> | undefined;
   #failure: { error: unknown } | undefined;
   #blobSize = 0;
+  /** Plain bytes of the members written so far. */
+  #written = 0;
 
   /** `onPlaced` is called each time some placed ranges have got their offsets and digests, in stream order. */
   constructor(sink: Sink, context: ConvertContext, level: number, onPlaced: () => Promise<void>) {
     this.#sink = sink;
     this.#context = context;
     this.#level = level;
+    this.#usesMatches = usesKnownMatches(level);
     this.#onPlaced = onPlaced;
   }
 
   /** Bytes of plain tar appended so far. */
   get tarSize(): number {
-    return this.#tar.size + this.#used;
+    return this.#tar.size + (this.#memory?.used ?? 0);
   }
 
   /** Compressed bytes handed to the sink so far. */
@@ -77,9 +86,9 @@ export class MemberWriter {
    */
   async startMember(expect: number): Promise<void> {
     if (this.memberSize === 0 && this.#members.length > 0) this.#members.pop();
-    if (this.#used > 0 && this.#used + expect > BATCH) this.#submit();
-    if (this.#lease && this.#used + expect > this.#lease.memory.byteLength) this.#submit();
-    this.#members.push({ length: 0, placed: [] });
+    const { used, room } = this.#memory ?? { used: 0, room: 0 };
+    if (used > 0 && used + expect > Math.min(BATCH, room)) await this.#submit();
+    this.#members.push({ length: 0, known: 0, placed: [] });
     await this.#reserve(expect);
   }
 
@@ -91,19 +100,18 @@ export class MemberWriter {
     return placed;
   }
 
-  /** Adds bytes to the open member. */
+  /** Adds bytes to the open member. If they come straight from an inflater, the matches that it met there are used again. */
   async append(bytes: Uint8Array): Promise<void> {
     if (this.#failure) throw this.#failure.error;
     const member = this.#members.at(-1) ?? this.#open();
-    if (!this.#lease || this.#used + bytes.length > this.#lease.memory.byteLength) await this.#reserve(bytes.length);
-    new Uint8Array((this.#lease as Lease).memory).set(bytes, this.#used);
-    this.#used += bytes.length;
+    const memory = this.#memory && this.#memory.used + bytes.length <= this.#memory.room ? this.#memory : await this.#reserve(bytes.length);
+    member.known += memory.append(bytes, member.length, this.#usesMatches);
     member.length += bytes.length;
   }
 
   /** Writes out everything; afterwards `diffId` may be asked for. */
   async finish(): Promise<void> {
-    this.#submit();
+    await this.#submit();
     await this.#draining;
     if (this.#failure) throw this.#failure.error;
   }
@@ -121,56 +129,61 @@ export class MemberWriter {
   /** Gives memory back after a failure. */
   async abandon(): Promise<void> {
     this.#failure ??= { error: undefined };
-    this.#lease?.release();
-    this.#lease = undefined;
+    this.#memory?.lease.release();
+    this.#memory = undefined;
     await this.#draining?.catch(() => undefined);
   }
 
   #open(): Member {
-    const member: Member = { length: 0, placed: [] };
+    const member: Member = { length: 0, known: 0, placed: [] };
     this.#members.push(member);
     return member;
   }
 
   /** Sees to it that `bytes` more fit behind what the open batch holds. */
-  async #reserve(bytes: number): Promise<void> {
-    const lease = this.#lease;
-    if (lease && this.#used + bytes <= lease.memory.byteLength) return;
-    if (!lease) {
-      this.#lease = await this.#context.workers.lease(bytes, this.#context.signal);
-      return;
-    }
+  async #reserve(bytes: number): Promise<MemberMemory> {
+    const memory = this.#memory;
+    if (memory && memory.used + bytes <= memory.room) return memory;
+    if (!memory) return (this.#memory = await this.#lease(bytes));
     // The open member outgrows its memory: what came before it goes off on its own, and it moves to larger memory.
     const open = this.#members.pop() as Member;
-    const kept = new Uint8Array(lease.memory, this.#used - open.length, open.length).slice();
-    this.#used -= open.length;
-    if (this.#used > 0) this.#submit();
-    else lease.release();
-    this.#lease = undefined;
-    this.#lease = await this.#context.workers.lease(Math.max(kept.length + bytes, 2 * kept.length), this.#context.signal);
-    new Uint8Array(this.#lease.memory).set(kept);
-    this.#used = kept.length;
+    const kept = memory.takeBack(open.length, open.known);
+    if (memory.used > 0) await this.#submit();
+    else memory.lease.release();
+    this.#memory = undefined;
+    this.#memory = await this.#lease(Math.max(open.length + bytes, 2 * open.length));
+    this.#memory.restore(kept);
     this.#members = [open];
+    return this.#memory;
   }
 
-  #submit(): void {
-    const lease = this.#lease;
+  #lease(bytes: number): Promise<MemberMemory> {
+    return MemberMemory.lease(this.#context.workers, bytes, this.#context.signal);
+  }
+
+  async #submit(): Promise<void> {
+    const memory = this.#memory;
     const members = this.#members.filter((member) => member.length > 0);
     this.#members = [];
-    this.#lease = undefined;
-    if (!lease) return;
-    const used = this.#used;
-    this.#used = 0;
+    this.#memory = undefined;
+    if (!memory) return;
     if (members.length === 0) {
-      lease.release();
+      memory.lease.release();
       return;
     }
-    const plans: MemberPlan[] = members.map(({ length, placed }) => ({ length, hashes: placed.map(({ inner, length: size }) => ({ offset: inner, length: size })) }));
+    const plans: MemberPlan[] = members.map(({ length, known, placed }) => ({ length, known, hashes: placed.map(({ inner, length: size }) => ({ offset: inner, length: size })) }));
     // Before a thread gets hold of the memory: the result will take the place of these bytes.
-    this.#tar.update(new Uint8Array(lease.memory, 0, used));
-    const result = gzipMembers(this.#context.workers, lease, plans, this.#level);
+    const { bytes } = memory;
+    this.#tar.update(bytes);
+    try {
+      await this.#context.follower?.tar(bytes);
+    } catch (error) {
+      memory.lease.release();
+      throw error;
+    }
+    const result = gzipMembers(this.#context.workers, memory, plans, this.#level);
     result.catch(() => undefined);
-    this.#queue.push({ lease, members, result });
+    this.#queue.push({ memory, members, result });
     this.#draining ??= this.#drain();
   }
 
@@ -182,7 +195,7 @@ export class MemberWriter {
         this.#failure ??= { error };
       } finally {
         await batch.result.catch(() => undefined);
-        batch.lease.release();
+        batch.memory.lease.release();
       }
     }
     this.#draining = undefined;
@@ -192,6 +205,8 @@ export class MemberWriter {
     let digest = 0;
     let offset = this.#blobSize;
     batch.members.forEach((member, i) => {
+      this.#context.follower?.point(memberStart(offset, this.#written));
+      this.#written += member.length;
       for (const placed of member.placed) {
         placed.offset = offset;
         placed.digest = digests[digest++];
@@ -202,4 +217,12 @@ export class MemberWriter {
     this.#blobSize += bytes.length;
     await this.#onPlaced();
   }
+}
+
+const NOTHING = new Uint8Array(0);
+const GZIP_HEADER_SIZE = gzipHeader(6).length;
+
+/** Where a member that begins at `offset` of the blob and `out` of the tar can be inflated from: behind its header. */
+export function memberStart(offset: number, out: number): ResumePoint {
+  return { bit: (offset + GZIP_HEADER_SIZE) * 8, out, member: true, window: () => NOTHING };
 }

@@ -1,7 +1,8 @@
-import picomatch from 'picomatch';
-import { LazypullError, printable, throwIfAborted, wrapError } from '../../src/core/errors.ts';
+import { LazypullError, throwIfAborted } from '../../src/core/errors.ts';
 import { Spool } from '../../src/core/spool.ts';
-import type { ByteStream, LayerInput } from '../../src/core/types.ts';
+import type { LayerInput } from '../../src/core/format.ts';
+import type { ByteStream } from '../../src/core/types.ts';
+import { matcherOf, type Matcher } from '../../src/layer/glob.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { checkPath, cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
@@ -70,7 +71,7 @@ export class Prefetched {
   }
 
   async #collect(input: LayerInput, patterns: readonly string[], signal: AbortSignal | undefined): Promise<void> {
-    const matchers = patterns.map((pattern) => matcherOf(pattern));
+    const matchers = patterns.map((pattern) => matcherOf(pattern, cleanPath(pattern)));
     const seen = new Map<string, Seen>();
     const linked = new Set<string>();
     await this.#pass(input, signal, (path, entry, ordinal) => {
@@ -144,24 +145,4 @@ export class Prefetched {
 
 function lastOf({ ordinals }: Seen): number {
   return ordinals.at(-1) as number;
-}
-
-interface Matcher {
-  /** As the list has it. */
-  readonly pattern: string;
-  /** The pattern taken as a path. */
-  readonly literal: string;
-  readonly glob: (path: string) => boolean;
-}
-
-/** A line of the list: a path if the layer has it (names may hold glob characters), a glob otherwise. USAGE for what is no glob. */
-function matcherOf(pattern: string): Matcher {
-  const literal = cleanPath(pattern);
-  // The root has a name that is no glob.
-  if (literal === '') return { pattern, literal, glob: () => false };
-  try {
-    return { pattern, literal, glob: picomatch(literal, { dot: true, noextglob: true, nonegate: true, nobrace: true }) };
-  } catch (error) {
-    throw wrapError(error, 'USAGE', `not a glob: ${printable(pattern.slice(0, 140))}`);
-  }
 }

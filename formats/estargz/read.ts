@@ -3,7 +3,8 @@ import { digestOf } from '../../src/core/digest.ts';
 import { corrupt, LazypullError, wrapError } from '../../src/core/errors.ts';
 import { checkRange, sliceSource, streamSource } from '../../src/core/source.ts';
 import { collect } from '../../src/core/stream.ts';
-import type { AdoptedLayer, ByteSource, OpenLayer, StoredLayer } from '../../src/core/types.ts';
+import type { AdoptedLayer, StoredLayer } from '../../src/core/format.ts';
+import type { ByteSource, OpenLayer } from '../../src/core/types.ts';
 import { gunzip, gunzipMember } from '../../src/codec/gzip.ts';
 import { cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
@@ -124,7 +125,7 @@ async function readToc(layer: StoredLayer, footer: Footer, signal: AbortSignal |
 
 async function externalToc(layer: StoredLayer, signal: AbortSignal | undefined): Promise<Toc> {
   const { digest } = layer.descriptor;
-  const layers = await layer.sibling?.(EXTERNAL_TOC_SUFFIX, signal);
+  const layers = await layer.image?.sibling(EXTERNAL_TOC_SUFFIX, signal);
   const found = layers?.find((toc) => toc.descriptor.annotations?.[ANNOTATION.layerDigest] === digest);
   if (!found) throw new LazypullError('NOT_FOUND', `the TOC of layer ${digest} is not in an image tagged …${EXTERNAL_TOC_SUFFIX} beside this one`);
   return parseToc(found.source, layer, signal);

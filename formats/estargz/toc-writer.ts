@@ -21,7 +21,7 @@ export interface FinishedToc {
   /** TOC records, chunk records included. */
   readonly records: number;
   /** Writes the TOC's gzip member; every byte of its plain tar goes through `hash` too. Returns the compressed size. */
-  write(sink: Sink, hash?: (bytes: Uint8Array) => void): Promise<number>;
+  write(sink: Sink, hash?: (bytes: Uint8Array) => Promise<void>): Promise<number>;
 }
 
 /** Takes TOC records in order and keeps only their compressed JSON. */
@@ -128,7 +128,7 @@ function inflatePiece(piece: DeflatedPiece): Uint8Array {
 async function writeMember(
   toc: { pieces: readonly DeflatedPiece[]; rest: Uint8Array; jsonSize: number; level: number },
   sink: Sink,
-  hash: ((bytes: Uint8Array) => void) | undefined,
+  hash: ((bytes: Uint8Array) => Promise<void>) | undefined,
 ): Promise<number> {
   const { pieces, level } = toc;
   const header = encodeTarHeader({ path: TOC_NAME, type: 'file', mode: 0, uid: 0, gid: 0, size: toc.jsonSize, mtime: { seconds: 0, nanoseconds: 0 } });
@@ -137,13 +137,13 @@ async function writeMember(
   const head = pieces.length === 0 ? new Uint8Array(0) : header;
   const tail = pieces.length === 0 ? concat([header, last]) : last;
   let crc = crc32(head);
-  hash?.(head);
+  await hash?.(head);
   for (const piece of pieces) {
     crc = crc32Combine(crc, piece.crc, piece.size);
-    hash?.(inflatePiece(piece));
+    await hash?.(inflatePiece(piece));
   }
   crc = crc32(tail, crc);
-  hash?.(tail);
+  await hash?.(tail);
   let size = 0;
   const write = async (bytes: Uint8Array): Promise<void> => {
     size += bytes.length;

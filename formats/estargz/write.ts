@@ -1,11 +1,13 @@
 import { isUtf8Name } from '../../src/core/bytes.ts';
 import { corrupt, LazypullError } from '../../src/core/errors.ts';
-import type { ConvertContext, ConvertedLayer, Descriptor, LayerInput, Sink } from '../../src/core/types.ts';
+import type { ConvertContext, ConvertedLayer, LayerInput } from '../../src/core/format.ts';
+import type { Descriptor, Sink } from '../../src/core/types.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
 import { ANNOTATION, encodeFooter, LAYER_MEDIA_TYPE, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK, RESERVED_NAMES, TOC_NAME } from './layout.ts';
 import { LayerWriter } from './layer-writer.ts';
+import { memberStart } from './members.ts';
 import type { EstargzOptions } from './options.ts';
 import { Prefetched } from './prefetch.ts';
 import type { FinishedToc } from './toc-writer.ts';
@@ -40,7 +42,12 @@ interface Written {
   readonly tarSize: number;
 }
 
-async function writeBlob(input: LayerInput, context: ConvertContext, options: Options, prefetched: Prefetched, sink: Sink): Promise<Written> {
+async function writeBlob(input: LayerInput, context: ConvertContext, options: Options, prefetched: Prefetched, target: Sink): Promise<Written> {
+  const { follower } = context;
+  const sink: Sink = async (bytes) => {
+    follower?.packed(bytes);
+    await target(bytes);
+  };
   const writer = new LayerWriter(sink, context, options);
   try {
     if (!options.keepDiffId) {
@@ -54,9 +61,11 @@ async function writeBlob(input: LayerInput, context: ConvertContext, options: Op
       await sink(encodeFooter({ kind: 'external' }));
     } else {
       const tocOffset = writer.blobSize;
-      await toc.write(sink, (bytes) => {
+      follower?.point(memberStart(tocOffset, tarSize));
+      await toc.write(sink, async (bytes) => {
         tarSize += bytes.length;
         writer.hashOnly(bytes);
+        await follower?.tar(bytes);
       });
       await sink(encodeFooter({ kind: 'estargz', tocOffset }));
     }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { FormatEntry } from '../core/format-entry.ts';
-import type { Format } from '../core/types.ts';
+import type { Format } from '../core/format.ts';
 import type { Io } from './io.ts';
 import { Output, type OutputFlags } from './output.ts';
 

@@ -1,21 +1,32 @@
 import { readFile } from 'node:fs/promises';
-import { Option, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { LazypullError, wrapError } from '../core/errors.ts';
 import type { FormatEntry, FormatOption } from '../core/format-entry.ts';
-import type { Format } from '../core/types.ts';
+import type { FormatChoice, IndexingFormat } from '../core/format.ts';
 import { integerArgument, sizeArgument } from './flags.ts';
 
 /** A prefetch list is a list of names, not data. */
 const PATTERN_FILE_LIMIT = 16 * 1024 * 1024;
 
-/** Adds the options of every format; a flag that several formats know is added once. */
-export function addFormatOptions(command: Command, formats: readonly FormatEntry[]): void {
-  const added = new Set<string>();
-  for (const { name, options } of formats) {
-    for (const option of options) {
-      if (!added.has(option.flag)) command.addOption(commanderOption(option).helpGroup(`Options of --format ${name}:`));
-      added.add(option.flag);
-    }
+/** The option that names formats: a list with commas, which may also be given several times. The first format is the default. */
+export function formatsOption(formats: readonly FormatEntry[]): Option {
+  const names = formats.map(({ name }) => name);
+  const option = new Option('--format <names>', `the format to write; several with commas, if all but one leave layers as they are (default: ${names[0]})`);
+  // Checked one by one, but shown and completed like any choice.
+  return option.choices(names).argParser((text: string, before: readonly string[] | undefined) => {
+    const items = text.split(',').map((item) => item.trim());
+    if (items.some((item) => !names.includes(item))) throw new InvalidArgumentError(`Allowed choices are ${names.join(', ')}.`);
+    return [...(before ?? []), ...items];
+  });
+}
+
+/** Adds the options of every format; a flag that several formats know is added once, as the first of them has it. `flag` is how they are chosen. */
+export function addFormatOptions(command: Command, formats: readonly FormatEntry[], flag = '--format'): void {
+  const options = formats.flatMap((format) => format.options);
+  for (const option of options) {
+    if (options.find((other) => other.flag === option.flag) !== option) continue;
+    const names = formats.filter((format) => format.options.some((other) => other.flag === option.flag)).map(({ name }) => name);
+    command.addOption(commanderOption(option).helpGroup(`Options of ${flag} ${names.join(' and ')}:`));
   }
 }
 
@@ -32,24 +43,35 @@ function commanderOption({ flag, kind, help, min, max }: FormatOption): Option {
   }
 }
 
-/** Loads the chosen format and gathers its options from the flags; a flag of another format is a USAGE error. */
-export async function chooseFormat(
-  formats: readonly FormatEntry[],
-  name: string,
-  flags: Readonly<Record<string, unknown>>,
-): Promise<{ readonly format: Format; readonly options: Readonly<Record<string, unknown>> }> {
-  const entry = formats.find((format) => format.name === name);
-  if (!entry) throw new LazypullError('USAGE', `unknown format ${name}`);
-  const own = new Map(entry.options.map((option) => [option.flag, option]));
-  const options: Record<string, unknown> = {};
-  for (const { flag } of formats.flatMap((format) => format.options)) {
-    const value = flags[camelCase(flag)];
-    if (value === undefined) continue;
-    const option = own.get(flag);
-    if (!option) throw new LazypullError('USAGE', `--${flag} is not an option of --format ${name}`);
-    options[option.key] = option.kind === 'patterns' ? await readPatterns(String(value)) : value;
+/**
+ * Loads the chosen formats and gathers their options from the flags. A flag goes to each of them that knows it; one that
+ * none of them knows is a USAGE error, and so are two formats that both make new layers.
+ */
+export async function chooseFormats(formats: readonly FormatEntry[], names: readonly string[], flags: Readonly<Record<string, unknown>>): Promise<FormatChoice[]> {
+  const chosen = [...new Set(names)].map((name) => {
+    const entry = formats.find((format) => format.name === name);
+    if (!entry) throw new LazypullError('USAGE', `unknown format ${name}`);
+    return entry;
+  });
+  const rewriting = chosen.filter(({ rewrites }) => rewrites).map(({ name }) => name);
+  if (rewriting.length > 1) throw new LazypullError('USAGE', `${rewriting.join(' and ')} both make new layers: an image can have only one of them`);
+  const options = new Map<FormatEntry, Record<string, unknown>>(chosen.map((entry) => [entry, {}]));
+  for (const flag of new Set(formats.flatMap((format) => format.options).map((option) => option.flag))) {
+    const given = flags[camelCase(flag)];
+    if (given === undefined) continue;
+    const takers = chosen.flatMap((entry) => entry.options.filter((option) => option.flag === flag).map((option) => ({ entry, option })));
+    if (takers.length === 0) throw new LazypullError('USAGE', `--${flag} is not an option of ${chosen.map(({ name }) => name).join(' or ')}`);
+    const value = takers.some(({ option }) => option.kind === 'patterns') ? await readPatterns(String(given)) : given;
+    for (const { entry, option } of takers) (options.get(entry) as Record<string, unknown>)[option.key] = value;
   }
-  return { format: await entry.load(), options };
+  return Promise.all([...options].map(async ([entry, own]) => ({ format: await entry.load(), options: own })));
+}
+
+/** The same for one format that leaves layers as they are. */
+export async function chooseIndexing(formats: readonly FormatEntry[], name: string, flags: Readonly<Record<string, unknown>>): Promise<FormatChoice<IndexingFormat>> {
+  const [choice] = await chooseFormats(formats, [name], flags);
+  if (choice?.format.kind !== 'indexing') throw new LazypullError('USAGE', `${name} makes new layers: use convert`);
+  return { format: choice.format, options: choice.options };
 }
 
 /** One glob per line; empty lines and lines that begin with # are passed over. */

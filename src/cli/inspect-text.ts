@@ -2,7 +2,7 @@ import { printable } from '../core/errors.ts';
 import type { InspectedImage, InspectedLayer, InspectReport, InspectTotals } from '../image/inspect.ts';
 import { formatPlatform } from '../oci/platform.ts';
 import { formatTable, type Column } from './table.ts';
-import { count, formatSize, shortDigest } from './units.ts';
+import { count, formatSize, shortDigest, shortDigests } from './units.ts';
 
 const COLUMNS: readonly Column[] = [
   { title: 'LAYER' }, { title: 'FORMAT' }, { title: 'SIZE', align: 'right' }, { title: 'ENTRIES', align: 'right' }, { title: 'CHUNKS', align: 'right' },
@@ -11,10 +11,11 @@ const COLUMNS: readonly Column[] = [
 
 /** An image for people: a table of layers per platform, and under each layer what it says about itself. */
 export function inspectText(report: InspectReport, bold: (text: string) => string): string {
-  const { reference, digest, images, others, problems } = report;
+  const { reference, digest, images, others, notes, problems } = report;
   const parts = [`${bold(printable(reference))}  ${digest}`];
   for (const image of images) parts.push(imageText(image, images.length > 1, bold));
   if (others.length > 0) parts.push(`and ${count(others.length, 'other document')} (attestations, artifacts): ${others.map((other) => shortDigest(other.digest)).join(', ')}`);
+  if (notes.length > 0) parts.push(notes.map((note) => `note: ${printable(shortDigests(note))}`).join('\n'));
   if (problems.length > 0) parts.push(problems.map((problem) => `problem: ${printable(problem)}`).join('\n'));
   return parts.join('\n\n');
 }
@@ -29,8 +30,9 @@ function imageText(image: InspectedImage, named: boolean, bold: (text: string) =
   ].join('\n');
 }
 
-function row({ digest, format, size, lazy, problem }: InspectedLayer): string[] {
-  const left = [shortDigest(digest), problem ? `${format ?? ''} (broken)` : (format ?? 'none'), formatSize(size)];
+function row({ digest, formats, size, lazy, problem, eager }: InspectedLayer): string[] {
+  const names = formats.join(', ') || 'none';
+  const left = [shortDigest(digest), problem ? `${names} (broken)` : eager ? `${names} (read whole)` : names, formatSize(size)];
   if (!lazy) return [...left, '', '', '', '', formatSize(size)];
   return [...left, lazy.entries.toLocaleString('en-US'), lazy.chunks.toLocaleString('en-US'), formatSize(lazy.indexBytes), `${lazy.overheadPercent.toFixed(1)}%`, formatSize(lazy.firstReadBytes)];
 }
@@ -41,9 +43,10 @@ function totalRow(totals: InspectTotals): string[] {
 }
 
 /** Annotations as they are on the descriptor, and the format's own facts. */
-function facts({ digest, annotations, lazy, problem }: InspectedLayer): string[] {
+function facts({ digest, annotations, lazy, problem, eager }: InspectedLayer): string[] {
   const lines = [
     ...(problem ? [['problem', problem]] : []),
+    ...(eager ? [['read whole', eager]] : []),
     ...Object.entries(annotations),
     ...Object.entries(lazy?.details ?? {}).map(([name, value]) => [name, String(value)]),
   ].map(([name, value]) => `  ${printable(name as string)}: ${printable(value as string)}`);

@@ -1,3 +1,4 @@
+import type { ConvertProgress } from '../image/convert-report.ts';
 import { count, formatSeconds, formatSize } from './units.ts';
 
 /** The rate is taken over this much of the past, so that it follows the network without jumping. */
@@ -66,4 +67,13 @@ export class Meter {
     this.#samples.push({ at, bytes: this.#bytes.done });
     while (this.#samples.length > 2 && at - (this.#samples[0] as { at: number }).at > WINDOW_MS) this.#samples.shift();
   }
+}
+
+/** Follows a conversion: all its layers and their stored bytes. */
+export function showConversion(meter: Meter): (event: ConvertProgress) => void {
+  return (event) => {
+    if (event.type === 'total') meter.total(event.layers, event.bytes);
+    else if (event.type === 'bytes') meter.advance(event.packed);
+    else if (event.phase !== 'start') meter.itemDone(event.phase === 'reused' ? event.size : 0);
+  };
 }

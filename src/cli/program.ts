@@ -5,13 +5,15 @@ import { addCat } from './commands/cat.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addConvert } from './commands/convert.ts';
 import { addCopy } from './commands/copy.ts';
+import { addExtract } from './commands/extract.ts';
+import { addIndex } from './commands/index-image.ts';
 import { addInspect } from './commands/inspect.ts';
 import { addLs } from './commands/ls.ts';
 import { addServe } from './commands/serve.ts';
 import { addVerify } from './commands/verify.ts';
 import { exitCodeHelp } from './exit-codes.ts';
 
-const COMMANDS: readonly AddCommand[] = [addConvert, addInspect, addLs, addCat, addVerify, addCopy, addServe, addCompletion];
+const COMMANDS: readonly AddCommand[] = [addConvert, addIndex, addInspect, addLs, addCat, addExtract, addVerify, addCopy, addServe, addCompletion];
 
 const LOCATIONS = `Images are named the same way everywhere:
   docker://HOST/REPO:TAG   in a registry; HOST/REPO:TAG and REPO@sha256:... work too

@@ -42,8 +42,8 @@ export function formatSeconds(seconds: number): string {
 }
 
 /** `1 layer`, `2 layers`, `1,204 files`. */
-export function count(number: number, noun: string): string {
-  return `${number.toLocaleString('en-US')} ${noun}${number === 1 ? '' : 's'}`;
+export function count(number: number, noun: string, nouns = `${noun}s`): string {
+  return `${number.toLocaleString('en-US')} ${number === 1 ? noun : nouns}`;
 }
 
 /** A digest short enough for a table: `sha256:0123456789ab`. */

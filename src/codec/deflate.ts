@@ -8,6 +8,10 @@ interface DeflateKernel {
   readonly memory: WasmMemory;
   readonly OUTPUT: WasmGlobal;
   readonly SEGMENT: WasmGlobal;
+  readonly KNOWN: WasmGlobal;
+  readonly KNOWN_SIZE: WasmGlobal;
+  readonly knownAt: WasmGlobal;
+  setKnown(size: number): void;
   setEffort(binary: number, text: number, good: number, lazy: number, lazier: number, nice: number): void;
   begin(size: number): number;
   next(): number;
@@ -52,26 +56,42 @@ function open(level: number): NonNullable<typeof instance> {
   return instance;
 }
 
+/** Whether a level makes use of known matches; those above search everywhere, which takes longer and finds a little more. */
+export function usesKnownMatches(level: number): boolean {
+  return level > 0 && level <= DEFAULT_LEVEL;
+}
+
 /**
  * Compresses `input` of any length into a raw deflate stream (RFC 1951). Levels are 0 (stored) to 9 (smallest). Equal
- * input and level give equal bytes, everywhere and whatever was compressed before.
+ * arguments give equal bytes, everywhere and whatever was compressed before.
  *
  * The result is lent: it stays valid until the next call in this thread. Without `final` no block is marked as the last
- * and the stream ends on a byte boundary, so that another can be appended to it.
+ * and the stream ends on a byte boundary, so that another can be appended to it. `known` is a log of matches as MemberMemory
+ * keeps it; it saves time and has a say in which of many right results comes out.
  */
-export function deflateRaw(input: Uint8Array, level: number = DEFAULT_LEVEL, final = true): Uint8Array {
+export function deflateRaw(input: Uint8Array, level: number = DEFAULT_LEVEL, final = true, known?: Uint32Array): Uint8Array {
   const { kernel, memory, output, segment } = open(level);
   const run = level === 0 ? kernel.copy : kernel.compress;
   const parts: Uint8Array[] = [];
   let place = kernel.begin(Math.min(input.length, segment));
+  let rest = known && known.length > 0 && usesKnownMatches(level) ? known : undefined;
   for (let at = 0; ; at += segment) {
-    const rest = input.length - at;
-    memory.set(rest === input.length && rest <= segment ? input : input.subarray(at, at + segment), place);
-    const isLast = rest <= segment;
-    const bytes = memory.subarray(output, output + run(Math.min(rest, segment), isLast ? (final ? FINISH : FLUSH) : CONTINUE));
+    const left = input.length - at;
+    memory.set(left === input.length && left <= segment ? input : input.subarray(at, at + segment), place);
+    if (rest) placeKnown(kernel, rest);
+    const isLast = left <= segment;
+    const bytes = memory.subarray(output, output + run(Math.min(left, segment), isLast ? (final ? FINISH : FLUSH) : CONTINUE));
     if (isLast && parts.length === 0) return bytes;
     parts.push(isLast ? bytes : bytes.slice());
     if (isLast) return concat(parts);
+    rest = rest?.subarray((kernel.knownAt.value - kernel.KNOWN.value) / 4);
     place = kernel.next();
   }
+}
+
+/** Gives the kernel as much of the log as one segment can need. */
+function placeKnown(kernel: DeflateKernel, log: Uint32Array): void {
+  const part = log.length * 4 > kernel.KNOWN_SIZE.value ? log.subarray(0, kernel.KNOWN_SIZE.value / 4) : log;
+  new Uint32Array(kernel.memory.buffer, kernel.KNOWN.value, part.length).set(part);
+  kernel.setKnown(part.length * 4);
 }

@@ -24,16 +24,34 @@ export interface GunzipOptions {
   readonly onMember?: (member: GzipMember) => void;
   /** Called for every deflate block, in order; positions count from the start of the gzip stream and of all output. */
   readonly onBlock?: (block: GzipBlock) => void;
+  /**
+   * Called with every byte of the gzip stream once it is consumed, in order: headers, blocks, trailers, padding. A block is
+   * reported before the bytes behind its start are. Lent until the callback returns.
+   */
+  readonly onPacked?: (bytes: Uint8Array) => void;
 }
 
 /** A deflate block as it begins. */
 export interface GzipBlock extends BlockStart {
-  /** The member's output in front of the block, at most 32 KiB; to be called before the callback returns, lent until then. */
+  /** It is the first block of its member. */
+  readonly first: boolean;
+  /** The output in front of the block, also that of earlier members: at most 32 KiB; to be called before the callback returns, lent until then. */
   window(): Uint8Array;
 }
 
 /** Longest header accepted. Names and comments have no limit of their own, and it must fit the input window. */
 const MAX_HEADER = 3 << 16;
+
+/** XFL of a compressor that was told to be fast (RFC 1952, 2.3.1). */
+const FASTEST = 4;
+
+/**
+ * Whether a member's matches are not worth using again: made in haste, or not at all. Layers begin with a tar header, which
+ * no compressor stores that tries.
+ */
+function isPoor(member: Uint8Array, headerSize: number): boolean {
+  return member[8] === FASTEST || ((member[headerSize] ?? 0) & 6) === 0;
+}
 
 /**
  * Decoder of gzip streams with any number of members (RFC 1952), without any waiting: bytes are fed, views of the output
@@ -102,11 +120,21 @@ export class GunzipMachine {
       if (unread.length > MAX_HEADER) throw corrupt(`${this.#what}: gzip header of more than ${MAX_HEADER} bytes`, { offset });
       return false;
     }
+    if (this.#members === 0) {
+      // The first block's header shows whether anything was looked for.
+      if (unread.length === header.size && !this.#ended) return false;
+      if (isPoor(unread, header.size)) inflater.ignoreMatches();
+    }
     const out = inflater.produced;
     this.#options.onMember?.({ offset, headerSize: header.size, out, ...(header.extra && { extra: header.extra }) });
-    inflater.skip(header.size);
+    this.#skip(header.size);
     const { onBlock } = this.#options;
-    inflater.begin(onBlock && ((block) => onBlock({ ...block, window: () => inflater.window(block.out) })));
+    let first = true;
+    const report = onBlock && ((block: BlockStart): void => {
+      onBlock({ ...block, first, window: () => inflater.before(block.out) });
+      first = false;
+    });
+    inflater.begin(report);
     this.#members += 1;
     this.#crc = 0;
     this.#start = out;
@@ -118,7 +146,9 @@ export class GunzipMachine {
   #body(): boolean {
     const inflater = this.#inflater;
     const before = inflater.produced;
+    const from = inflater.position;
     const status = inflater.decode();
+    this.#options.onPacked?.(inflater.consumed(inflater.position - from));
     const size = inflater.produced - before;
     if (size > 0) this.#crc = crc32(inflater.recent(size), this.#crc);
     const { maxSize } = this.#options;
@@ -139,7 +169,7 @@ export class GunzipMachine {
     if (view.getUint32(0, true) !== this.#crc) throw corrupt(`${this.#what}: content does not match the CRC-32 of its gzip trailer`, { offset });
     const size = inflater.produced - this.#start;
     if (view.getUint32(4, true) !== size % 0x1_0000_0000) throw corrupt(`${this.#what}: content of ${size} bytes does not match the size in its gzip trailer`, { offset: offset + 4 });
-    inflater.skip(8);
+    this.#skip(8);
     this.#state = 'header';
     return true;
   }
@@ -149,7 +179,12 @@ export class GunzipMachine {
     const unread = this.#inflater.unread();
     const other = unread.findIndex((byte) => byte !== 0);
     if (other >= 0) throw corrupt(`${this.#what}: garbage after the last gzip member`, { offset: this.#inflater.position + other });
-    this.#inflater.skip(unread.length);
+    this.#skip(unread.length);
     return false;
+  }
+
+  #skip(count: number): void {
+    this.#inflater.skip(count);
+    this.#options.onPacked?.(this.#inflater.consumed(count));
   }
 }

@@ -1,8 +1,9 @@
-import type { Lease, WorkerPool } from '../core/types.ts';
+import type { WorkerPool } from '../core/types.ts';
 import { digestOf, type Digest } from '../core/digest.ts';
 import { crc32 } from './crc32.ts';
 import { deflateRaw } from './deflate.ts';
 import { gzipHeader, gzipTrailer } from './gzip.ts';
+import type { MemberMemory } from './member-memory.ts';
 
 /** One gzip member to be made: so many bytes of the batch, and which ranges inside it get a digest of their own. */
 export interface MemberPlan {
@@ -10,6 +11,8 @@ export interface MemberPlan {
   readonly length: number;
   /** Ranges relative to the member's uncompressed start. */
   readonly hashes: readonly { readonly offset: number; readonly length: number }[];
+  /** Words of the log that tell about it. */
+  readonly known: number;
 }
 
 /** Consecutive members, compressed. */
@@ -26,6 +29,8 @@ interface GzipJob {
   readonly memory: SharedArrayBuffer;
   readonly members: readonly MemberPlan[];
   readonly level: number;
+  /** Where the log begins, bytes. */
+  readonly logAt: number;
 }
 
 interface GzipResult {
@@ -37,11 +42,11 @@ interface GzipResult {
 }
 
 /**
- * Has the members that lie back to back in a lease compressed and hashed by one thread of the pool. The result takes their
- * place in the lease: nothing is allocated, and nothing is left for the garbage collector.
+ * Has the members that lie back to back in leased memory compressed and hashed by one thread of the pool. The result takes
+ * their place there: nothing is allocated, and nothing is left for the garbage collector.
  */
-export async function gzipMembers(workers: WorkerPool, lease: Lease, members: readonly MemberPlan[], level: number): Promise<CompressedMembers> {
-  const { size, overflow, lengths, digests } = await workers.run<GzipJob, GzipResult>('gzip-members', { memory: lease.memory, members, level });
+export async function gzipMembers(workers: WorkerPool, { lease, room }: MemberMemory, members: readonly MemberPlan[], level: number): Promise<CompressedMembers> {
+  const { size, overflow, lengths, digests } = await workers.run<GzipJob, GzipResult>('gzip-members', { memory: lease.memory, members, level, logAt: room });
   return { bytes: overflow ?? new Uint8Array(lease.memory, 0, size), lengths, digests };
 }
 
@@ -63,15 +68,17 @@ export function runGzipMembers(job: GzipJob): GzipResult {
     scratch.set(bytes, size);
     size += bytes.length;
   };
-  for (const { length, hashes } of job.members) {
+  let logAt = job.logAt;
+  for (const { length, hashes, known } of job.members) {
     const bytes = new Uint8Array(job.memory, from, length);
     for (const range of hashes) digests.push(digestOf(bytes.subarray(range.offset, range.offset + range.length)));
     const start = size;
     put(gzipHeader(job.level));
-    put(deflateRaw(bytes, job.level));
+    put(deflateRaw(bytes, job.level, true, new Uint32Array(job.memory, logAt, known)));
     put(gzipTrailer(crc32(bytes), length));
     lengths.push(size - start);
     from += length;
+    logAt += 4 * known;
   }
   const result = scratch.subarray(0, size);
   if (size > job.memory.byteLength) return { size, overflow: result.slice(), lengths, digests };

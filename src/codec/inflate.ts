@@ -14,12 +14,40 @@ interface InflateKernel {
   readonly inputAt: WasmGlobal;
   readonly outputAt: WasmGlobal;
   readonly logged: WasmGlobal;
+  readonly soughtOut: WasmGlobal;
   begin(bits: number, log: number): void;
   emptyLog(): void;
+  emptyMatches(out: number): void;
+  seekMatch(out: number): number;
   run(at: number, end: number, last: number, out: number, limit: number, start: number): number;
 }
 
 const pool = new KernelPool<InflateKernel>(inflateWasm, 4);
+
+/** Output memory -> the kernel that writes it, for `matchesIn`. */
+const kernels = new WeakMap<object, InflateKernel>();
+
+/** The matches that begin in some bytes. */
+export interface Matches {
+  /** One word for each, or for a long row of literals: see `MATCHES` in kernels/assembly/inflate-map.ts. Lent like the bytes. */
+  readonly entries: Uint32Array;
+  /** Bytes from the first of the bytes to where the first entry's literals begin; below 0 when that is in front of them. */
+  readonly lead: number;
+}
+
+/**
+ * What an inflater met in bytes that it has lent out, whoever handed them on: the matches that their compressor had found,
+ * so that nobody has to find them again. Undefined for other bytes, and where they are not worth it. The last match may reach beyond the bytes. Asking in
+ * stream order is fast.
+ */
+export function matchesIn(bytes: Uint8Array): Matches | undefined {
+  const kernel = kernels.get(bytes.buffer);
+  if (!kernel) return undefined;
+  const from = kernel.seekMatch(bytes.byteOffset);
+  const lead = kernel.soughtOut.value - bytes.byteOffset;
+  const to = kernel.seekMatch(bytes.byteOffset + bytes.length);
+  return { entries: new Uint32Array(bytes.buffer, from, (to - from) / 4), lead };
+}
 
 const FAULTS = new Map<number, string>([
   [-1, 'the compressed data ends early'],
@@ -86,6 +114,8 @@ export class Inflater {
     this.#what = what;
     this.#kernel = kernel;
     this.#memory = new Uint8Array(kernel.memory.buffer);
+    kernels.set(kernel.memory.buffer, kernel);
+    kernel.emptyMatches(kernel.OUTPUT.value);
     this.#input = kernel.INPUT.value;
     this.#inputLimit = this.#input + kernel.INPUT_SIZE.value;
     this.#output = kernel.OUTPUT.value;
@@ -132,6 +162,7 @@ export class Inflater {
     this.#inputAt = this.#inputEnd = this.#input;
     this.#inputBase = (block.bit - bits) / 8;
     this.#inputIsLast = false;
+    this.#open().emptyMatches(this.#outputAt);
     this.#start(bits, onBlock);
   }
 
@@ -223,6 +254,23 @@ export class Inflater {
     return this.#memory.subarray(Math.max(this.#historyAt, end - this.#history), end);
   }
 
+  /** Like `window`, but with output of earlier streams too: 32 KiB, or all that came before if that is less. */
+  before(out: number = this.produced): Uint8Array {
+    const end = this.#output + (out - this.#outputBase);
+    if (end < this.#output || end > this.#outputAt) throw new LazypullError('INTERNAL', `output in front of ${out} is no longer there`);
+    return this.#memory.subarray(Math.max(this.#output, end - this.#history), end);
+  }
+
+  /** The last `count` bytes of input that were consumed; `count` must be what was consumed since the last `push`. Lent until the next. */
+  consumed(count: number): Uint8Array {
+    return this.#memory.subarray(this.#inputAt - count, this.#inputAt);
+  }
+
+  /** Has `matchesIn` say nothing of what this inflater lends. */
+  ignoreMatches(): void {
+    kernels.delete(this.#memory.buffer);
+  }
+
   /** Gives the memory back. Everything lent is invalid from here on. Closing twice is fine. */
   close(): void {
     if (this.#kernel) pool.giveBack(this.#kernel);
@@ -235,18 +283,21 @@ export class Inflater {
     return this.#kernel;
   }
 
-  /** Moves the history to the front of the output window. */
+  /** Moves the last output to the front of the output window: what distances may reach, and for `before` also what they may not. */
   #slide(): void {
-    const from = Math.max(this.#historyAt, this.#outputAt - this.#history);
+    const from = Math.max(this.#output, this.#outputAt - this.#history);
+    const moved = from - this.#output;
     this.#memory.copyWithin(this.#output, from, this.#outputAt);
-    this.#outputBase += from - this.#output;
-    this.#outputAt = this.#takenAt = this.#output + (this.#outputAt - from);
-    this.#historyAt = this.#output;
+    this.#outputBase += moved;
+    this.#outputAt = this.#takenAt = this.#outputAt - moved;
+    this.#historyAt = Math.max(this.#output, this.#historyAt - moved);
+    this.#open().emptyMatches(this.#outputAt);
   }
 
   #reportBlocks(kernel: InflateKernel, onBlock: (block: BlockStart) => void): void {
     const count = kernel.logged.value;
-    const log = new Uint32Array(kernel.memory.buffer, kernel.LOG.value, count * 2).slice();
+    // Signed: a block may begin in a byte that was consumed before the input moved to the front.
+    const log = new Int32Array(kernel.memory.buffer, kernel.LOG.value, count * 2).slice();
     kernel.emptyLog();
     for (let i = 0; i < count; i++) {
       onBlock({ bit: this.#inputBase * 8 + (log[2 * i] as number), out: this.#outputBase + (log[2 * i + 1] as number) });

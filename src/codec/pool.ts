@@ -3,8 +3,8 @@ import { Worker } from 'node:worker_threads';
 import { LazypullError, throwIfAborted, wrapError } from '../core/errors.ts';
 import type { Lease, WorkerPool } from '../core/types.ts';
 
-/** Leases of up to this many bytes share one size, so that their memory is used again: a 4 MiB chunk, its padding and headers behind it. */
-const STANDARD_LEASE = (4 << 20) + (3 << 17);
+/** Leases of up to this many bytes share one size, so that their memory is used again: a 4 MiB chunk, its padding and headers behind it, its log. */
+const STANDARD_LEASE = 3 * ((4 << 20) + (3 << 17));
 
 interface Job {
   readonly kind: string;

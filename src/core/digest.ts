@@ -59,6 +59,14 @@ export class Digester {
     this.#size += bytes.length;
   }
 
+  /** Another digester that has seen the same bytes. */
+  copy(): Digester {
+    const copy = new Digester(this.#algorithm);
+    copy.#hash = this.#hash.copy();
+    copy.#size = this.#size;
+    return copy;
+  }
+
   /** The digest of everything so far; the digester cannot be used afterwards. */
   finish(): Digest {
     return `${this.#algorithm}:${this.#hash.digest('hex')}`;

@@ -1,4 +1,4 @@
-import type { Format } from './types.ts';
+import type { Binding, Format } from './format.ts';
 
 /** One option of a format, described so that a command line can offer it without loading the format. */
 export interface FormatOption {
@@ -21,6 +21,10 @@ export interface FormatEntry {
   readonly options: readonly FormatOption[];
   /** Suffixes of tags under which it keeps something beside an image's own tag. */
   readonly companions?: readonly string[];
+  /** How its artifacts are tied to images. */
+  readonly binding?: Binding;
+  /** It makes new layers; formats that do not can be written together with one that does. */
+  readonly rewrites: boolean;
   /** The format, whose `convert` takes an object of the options above; keys left out mean the format's defaults. */
   load(): Promise<Format>;
 }

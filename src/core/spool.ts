@@ -47,9 +47,9 @@ export class Spool {
     const end = offset + length;
     let at = offset;
     // Once one part has gone to the file, later ones that still fit stay in memory: every part is looked up by its place.
-    let next = this.#parts.findIndex((part) => part.offset + part.bytes.length > offset);
+    let next = this.#firstBehind(offset);
     while (at < end) {
-      const part = next < 0 ? undefined : this.#parts[next];
+      const part = this.#parts[next];
       if (part && part.offset <= at) {
         const bytes = part.bytes.subarray(at - part.offset, end - part.offset);
         at += bytes.length;
@@ -76,6 +76,19 @@ export class Spool {
     }
   }
 
+  /** Place of the first part in memory that ends behind an offset. */
+  #firstBehind(offset: number): number {
+    let low = 0;
+    let high = this.#parts.length;
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      const part = this.#parts[middle] as { offset: number; bytes: Uint8Array };
+      if (part.offset + part.bytes.length > offset) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
   async #fromFile(at: number, length: number): Promise<Uint8Array> {
     const bytes = Buffer.allocUnsafeSlow(length);
     const place = { path: tmpdir(), offset: at };
@@ -93,8 +106,8 @@ async function temporaryFile(): Promise<{ folder: string; handle: FileHandle }> 
   const folder = await mkdtemp(join(tmpdir(), 'lazypull-spool-'));
   try {
     return { folder, handle: await open(join(folder, 'spool'), 'wx+', 0o600) };
-  } catch (error) {
-    await rm(folder, { recursive: true, force: true });
-    throw error;
+  } finally {
+    // Without a name the bytes are gone with the process, however that ends. Where open files keep theirs, `close` is for it.
+    await rm(folder, { recursive: true, force: true }).catch(() => undefined);
   }
 }

@@ -121,6 +121,16 @@ export interface Chunk {
   readonly skip?: number;
   /** Digest of the inflated bytes, when the format has one. */
   readonly digest?: Digest;
+  /** Digest of the stored bytes, when the format has one (SOCI). */
+  readonly packedDigest?: Digest;
+}
+
+/** What has to be read and found right before a file's content counts (SOCI: its tar header). */
+export interface FileProof {
+  /** Like those of a file: the bytes to read, without gaps. */
+  readonly extents: readonly Extent[];
+  /** CORRUPT unless the bytes are what the index says about the file. */
+  check(bytes: Uint8Array): Promise<void>;
 }
 
 /** One half of the seam between formats and everything else: the parsed index of a layer. */
@@ -139,6 +149,12 @@ export interface OpenLayer {
   readonly sources: readonly ByteSource[];
   /** Inflates the stored bytes of a chunk to exactly `chunk.size` bytes. Does not check the digest: its caller does. */
   inflate(chunk: Chunk, packed: Uint8Array): Promise<Uint8Array>;
+  /** The same by other code than wrote the index: what `verify` uses in place of `inflate`. */
+  recheck?(chunk: Chunk, packed: Uint8Array): Promise<Uint8Array>;
+  /** What the format wants to be proven about a file before it is read for the first time. */
+  proof?(node: RegularNode): FileProof | undefined;
+  /** The index is about the whole image, and the layer is no more than its wrapping (Nydus bootstrap). */
+  readonly describes?: 'image';
   /** Bytes of the blob that are index, not content (TOC, footer, tables). */
   readonly indexBytes: number;
   /** Facts worth printing, in the format's own words. */
@@ -147,27 +163,10 @@ export interface OpenLayer {
   readonly reserved?: readonly string[];
   /** Bytes of the layer's plain tar, when the format says so: `verify` holds it against the stream. */
   readonly tarSize?: number;
+  /** What a user should know of the chunks that `recheck` has been given so far, one line each. */
+  notes?(): readonly string[];
   /** What breaks the format's own rules without making the layer unreadable, one line each: `verify` reports them. */
   readonly problems?: readonly string[];
-}
-
-/** A stored layer as a reader meets it. */
-export interface StoredLayer {
-  readonly descriptor: Descriptor;
-  readonly source: ByteSource;
-  /** Another image of the same repository whose tag is this image's tag plus a suffix (eStargz external TOC); its layers. */
-  sibling?(suffix: string, signal?: AbortSignal): Promise<readonly StoredLayer[] | undefined>;
-}
-
-/** A layer as a converter meets it. Each call starts a new pass over the same bytes. */
-export interface LayerInput {
-  readonly descriptor: Descriptor;
-  /** Digest of the plain tar, as the image config has it. */
-  readonly diffId: Digest;
-  /** The layer as stored: size and digest are checked as it flows. */
-  packed(): ByteStream;
-  /** The layer inflated to plain tar: also held against the config's diff_id. */
-  tar(): ByteStream;
 }
 
 /**
@@ -175,33 +174,6 @@ export interface LayerInput {
  * store unless it resolves.
  */
 export type Ingest = (mediaType: string, produce: (sink: Sink) => Promise<void>) => Promise<Descriptor>;
-
-/** A layer that a format takes over as it is. */
-export interface AdoptedLayer {
-  readonly descriptor: Descriptor;
-  readonly entries: number;
-  readonly chunks: number;
-}
-
-/** What a format made of one layer. */
-export interface ConvertedLayer {
-  /** For the new manifest, annotations included. */
-  readonly descriptor: Descriptor;
-  /** Digest of the new layer's plain tar, for `rootfs.diff_ids`. */
-  readonly diffId: Digest;
-  /** Bytes of that plain tar. */
-  readonly tarSize: number;
-  /** Entries in the layer's index. */
-  readonly entries: number;
-  /** Chunks in the layer's index. */
-  readonly chunks: number;
-  /** Things a user should hear about, one line each. */
-  readonly warnings?: readonly string[];
-  /** Wishes among the options that this layer had nothing for; a user should hear of those that no layer had anything for. */
-  readonly unused?: readonly string[];
-  /** Further blobs that belong to this layer and that the format's `finish` publishes (eStargz external TOC). */
-  readonly attachments?: readonly Descriptor[];
-}
 
 /** Memory of a `WorkerPool`'s budget, visible to its threads. */
 export interface Lease {
@@ -218,39 +190,6 @@ export interface WorkerPool {
   lease(bytes: number, signal?: AbortSignal): Promise<Lease>;
   /** Runs a job on the next free thread. `kind` names the function in the worker script. */
   run<Job, Result>(kind: string, job: Job): Promise<Result>;
-}
-
-/** What a format's `convert` needs besides the layer. */
-export interface ConvertContext {
-  readonly ingest: Ingest;
-  /** Shared by all layers of a conversion. */
-  readonly workers: WorkerPool;
-  readonly signal?: AbortSignal;
-}
-
-/** A document that must be stored next to the image when all layers are done. */
-export interface ExtraImage {
-  /** The image's own tag plus this suffix. */
-  readonly tagSuffix: string;
-  readonly layers: readonly Descriptor[];
-}
-
-/**
- * A lazy format. `O` are its own options, already parsed. The core knows formats only through this type.
- */
-export interface Format<O = unknown> {
-  readonly name: string;
-  /** Whether a layer is in this format: annotations and media type first, then at most one small read. Never throws for a stranger's blob. */
-  detect(layer: StoredLayer, signal?: AbortSignal): Promise<boolean>;
-  open(layer: StoredLayer, signal?: AbortSignal): Promise<OpenLayer>;
-  /**
-   * What a layer that is in this format already looks like in a new manifest, its bytes untouched; undefined when it has
-   * to be converted all the same (for instance because its index cannot be verified).
-   */
-  adopt(layer: StoredLayer, signal?: AbortSignal): Promise<AdoptedLayer | undefined>;
-  convert(input: LayerInput, context: ConvertContext, options: O): Promise<ConvertedLayer>;
-  /** Last step about the whole image, after every layer of every platform. */
-  finish?(layers: readonly ConvertedLayer[], options: O): Promise<readonly ExtraImage[]>;
 }
 
 /**

@@ -1,17 +1,17 @@
 import { Digester, type Digest } from '../core/digest.ts';
 import { LazypullError, wrapError } from '../core/errors.ts';
+import type { ConvertedLayer, DescribedLayer, IndexingFormat, LayerInput, RewritingFormat, StoredLayer } from '../core/format.ts';
+import { share, type SharedStream } from '../core/share.ts';
 import { tap } from '../core/stream.ts';
-import type { ByteStream, ConvertedLayer, Descriptor, Format, ImageStore, LayerInput, StoredLayer, WorkerPool } from '../core/types.ts';
+import type { ByteStream, Descriptor, ImageStore, Ingest, WorkerPool } from '../core/types.ts';
 import { decompress } from '../codec/compression.ts';
-import { isForeignLayer, isTarLayer, toOciType } from '../oci/media-types.ts';
-import type { ConvertProgress, LayerReport } from './convert-report.ts';
+import { isForeignLayer, isTarLayer, OCI, toOciType } from '../oci/media-types.ts';
+import type { ConvertProgress, LayerIndexReport, LayerReport } from './convert-report.ts';
+import { imagesIn, type DocumentTree, type ImageDocument } from './documents-tree.ts';
+import { checkDiffId, Followers, followLayer, type Followed, type Indexed, type Indexing, type SourceLayer } from './follow-layer.ts';
+import { mapLimited } from './limited.ts';
+import { repackLayer } from './repack-layer.ts';
 import { transferBlob } from './transfer.ts';
-
-/** A layer of the source, with what its config says about it. */
-export interface SourceLayer {
-  readonly descriptor: Descriptor;
-  readonly diffId: Digest;
-}
 
 /** What became of a layer. */
 export interface LayerOutcome {
@@ -20,76 +20,248 @@ export interface LayerOutcome {
   readonly diffId: Digest;
   /** Absent for a layer that was not converted. */
   readonly converted?: ConvertedLayer;
+  readonly described: ReadonlyMap<IndexingFormat, DescribedLayer>;
   readonly report: LayerReport;
 }
 
-export interface LayerJob<O> {
+export interface LayerJob {
   readonly source: ImageStore;
   readonly target: ImageStore;
-  readonly format: Format<O>;
-  readonly formatOptions: O;
+  readonly rewriting?: { readonly format: RewritingFormat; readonly options: unknown } | undefined;
+  readonly indexing: readonly Indexing[];
   readonly workers: WorkerPool;
   /** Most bytes of plain tar that a layer may have. */
   readonly maxLayerSize: number;
   readonly dryRun: boolean;
+  /** A layer may be packed anew because an index wants it as gzip. */
+  readonly mayRepack: boolean;
   readonly signal: AbortSignal;
   progress(event: ConvertProgress): void;
 }
 
-/** Brings one layer into the target: converted, kept because it is in the format already, or left alone. */
-export async function convertLayer<O>(layer: SourceLayer, job: LayerJob<O>): Promise<LayerOutcome> {
+/** Layers that several platforms share are converted once; a different diffID makes them different layers. */
+function keyOf({ descriptor, diffId }: SourceLayer): string {
+  return `${descriptor.digest} ${diffId}`;
+}
+
+function layersOf({ manifest, config }: ImageDocument): SourceLayer[] {
+  return manifest.layers.map((descriptor, i) => ({ descriptor, diffId: config.rootfs.diff_ids[i] as Digest }));
+}
+
+/** What became of each layer of each image. */
+export type Outcomes = ReadonlyMap<ImageDocument, readonly LayerOutcome[]>;
+
+/** Every layer once, however many images share it. */
+export function eachOnce(outcomes: Outcomes): LayerOutcome[] {
+  return [...new Set([...outcomes.values()].flat())];
+}
+
+/** Brings all layers of all images into the target, some side by side. */
+export async function convertLayers(documents: DocumentTree, job: LayerJob, jobs: number): Promise<Outcomes> {
+  const images = imagesIn(documents);
+  if (job.rewriting?.format.inOrder) return convertInOrder(images, job);
+  const layers = new Map<string, SourceLayer>();
+  for (const image of images) for (const layer of layersOf(image)) layers.set(keyOf(layer), layer);
+  // The largest first: what is left at the end is small.
+  const queue = [...layers].sort(([, a], [, b]) => b.descriptor.size - a.descriptor.size);
+  job.progress({ type: 'total', layers: queue.length, bytes: queue.reduce((sum, [, layer]) => sum + layer.descriptor.size, 0) });
+  const done = await mapLimited(queue, Math.min(jobs, 8), async ([key, layer], signal) => [key, await convertLayer(layer, { ...job, signal })] as const, job.signal);
+  const outcomes = new Map(done);
+  return new Map(images.map((image) => [image, layersOf(image).map((layer) => outcomes.get(keyOf(layer)) as LayerOutcome)]));
+}
+
+/** Layer upon layer. Images that begin with the same layers share them. */
+async function convertInOrder(images: readonly ImageDocument[], job: LayerJob): Promise<Outcomes> {
+  const all = images.map((image) => ({ image, layers: layersOf(image) }));
+  const chains = new Map<string, LayerOutcome>();
+  const chainOf = (layers: readonly SourceLayer[]): string => layers.map(keyOf).join(' ');
+  const stacks = new Map(all.flatMap(({ layers }) => layers.map((_, i) => layers.slice(0, i + 1)).map((stack) => [chainOf(stack), stack] as const)));
+  const tops = [...stacks.values()].map((stack) => (stack.at(-1) as SourceLayer).descriptor.size);
+  job.progress({ type: 'total', layers: stacks.size, bytes: tops.reduce((sum, size) => sum + size, 0) });
+  const outcomes = new Map<ImageDocument, LayerOutcome[]>();
+  for (const { image, layers } of all) {
+    const own: LayerOutcome[] = [];
+    for (const [i, layer] of layers.entries()) {
+      const chain = chainOf(layers.slice(0, i + 1));
+      const outcome = chains.get(chain) ?? (await convertLayer(layer, job, own.flatMap(({ converted }) => converted ?? [])));
+      chains.set(chain, outcome);
+      own.push(outcome);
+    }
+    outcomes.set(image, own);
+  }
+  return outcomes;
+}
+
+/** Brings one layer into the target: converted, described, kept because it is in the format already, or left alone. */
+async function convertLayer(layer: SourceLayer, job: LayerJob, below: readonly ConvertedLayer[] = []): Promise<LayerOutcome> {
   const { descriptor, diffId } = layer;
   const started = performance.now();
   job.progress({ type: 'layer', digest: descriptor.digest, phase: 'start', size: descriptor.size });
-  const outcome = await place(layer, job);
-  const { action, converted, entries, chunks } = outcome;
-  job.progress({ type: 'layer', digest: descriptor.digest, phase: action === 'converted' ? 'done' : 'reused', size: descriptor.size });
+  const placed = await place(layer, job, below);
+  const { action, converted, indexed = new Map<IndexingFormat, Indexed>() } = placed;
+  const described = new Map([...indexed].filter((pair): pair is [IndexingFormat, DescribedLayer] => !('skipped' in pair[1])));
+  // What the eye is to fall on: the new layer's own index, or else the first one about it.
+  const [facts = { entries: 0, chunks: 0 }] = converted ? [converted] : placed.adopted ? [placed.adopted] : described.values();
+  job.progress({ type: 'layer', digest: descriptor.digest, phase: action === 'converted' || action === 'indexed' ? 'done' : 'reused', size: descriptor.size });
   return {
-    descriptor: outcome.descriptor,
+    descriptor: placed.descriptor,
     diffId: converted?.diffId ?? diffId,
     ...(converted && { converted }),
+    described,
     report: {
       source: { digest: descriptor.digest, size: descriptor.size },
-      target: { digest: outcome.descriptor.digest, size: outcome.descriptor.size },
+      target: { digest: placed.descriptor.digest, size: placed.descriptor.size },
       diffId: converted?.diffId ?? diffId,
-      action,
-      entries,
-      chunks,
-      tarSize: converted?.tarSize ?? 0,
-      ratio: descriptor.size === 0 ? 1 : Math.round((outcome.descriptor.size / descriptor.size) * 10_000) / 10_000,
+      action: action === 'kept' && described.size > 0 ? 'indexed' : action,
+      entries: facts.entries,
+      chunks: facts.chunks,
+      tarSize: converted?.tarSize ?? placed.followed?.tarSize ?? 0,
+      ratio: descriptor.size === 0 ? 1 : Math.round((placed.descriptor.size / descriptor.size) * 10_000) / 10_000,
       seconds: Math.round(performance.now() - started) / 1000,
-      warnings: converted?.warnings ?? [],
+      warnings: [...(converted?.warnings ?? []), ...[...described.values()].flatMap(({ warnings = [] }) => warnings)],
+      indexes: [...indexed].map(([format, found]) => indexReport(format.name, found)),
     },
   };
+}
+
+function indexReport(format: string, found: Indexed): LayerIndexReport {
+  if ('skipped' in found) return { format, blob: null, skipped: found.skipped, entries: 0, chunks: 0 };
+  const { blob, entries, chunks } = found;
+  return { format, blob: { digest: blob.digest, size: blob.size }, skipped: null, entries, chunks };
 }
 
 interface Placed {
   readonly action: LayerReport['action'];
   readonly descriptor: Descriptor;
   readonly converted?: ConvertedLayer;
-  readonly entries: number;
-  readonly chunks: number;
+  readonly adopted?: { readonly entries: number; readonly chunks: number };
+  readonly followed?: Followed;
+  readonly indexed?: ReadonlyMap<IndexingFormat, Indexed>;
 }
 
-async function place<O>(layer: SourceLayer, job: LayerJob<O>): Promise<Placed> {
-  const { source, target, format, signal } = job;
+async function place(layer: SourceLayer, job: LayerJob, below: readonly ConvertedLayer[]): Promise<Placed> {
+  const { source, signal, rewriting } = job;
   const descriptor = { ...layer.descriptor, mediaType: toOciType(layer.descriptor.mediaType) };
-  if (isForeignLayer(descriptor.mediaType)) return { action: 'foreign', descriptor, entries: 0, chunks: 0 };
-  const keep = async (action: Placed['action'], kept: Descriptor, entries = 0, chunks = 0): Promise<Placed> => {
-    if (!job.dryRun) await transferBlob(source, target, layer.descriptor, { signal });
-    job.progress({ type: 'bytes', packed: layer.descriptor.size, tar: 0 });
-    return { action, descriptor: kept, entries, chunks };
-  };
-  if (!isTarLayer(descriptor.mediaType)) return keep('kept', descriptor);
-  const stored: StoredLayer = { descriptor, source: source.open(layer.descriptor) };
-  if (await format.detect(stored, signal)) {
-    const adopted = await format.adopt(stored, signal);
-    if (adopted) return keep('passed-through', adopted.descriptor, adopted.entries, adopted.chunks);
+  if (isForeignLayer(descriptor.mediaType)) return { action: 'foreign', descriptor };
+  if (!isTarLayer(descriptor.mediaType)) {
+    await carry(layer, job);
+    return { action: 'kept', descriptor };
   }
-  const ingest = (mediaType: string, produce: Parameters<ImageStore['ingest']>[1]): Promise<Descriptor> => target.ingest(mediaType, produce, signal);
+  if (!rewriting) return keep(layer, descriptor, job);
+  const stored: StoredLayer = { descriptor, source: source.open(layer.descriptor) };
+  if (await rewriting.format.detect(stored, signal)) {
+    const adopted = await rewriting.format.adopt(stored, signal);
+    if (adopted) return { ...(await keep(layer, adopted.descriptor, job)), action: 'passed-through', adopted };
+  }
+  return rewrite(layer, job, { ...rewriting, below });
+}
+
+/** The layer's bytes stay; formats that describe it follow it on its way into the target, which is also the only way it goes. */
+async function keep(layer: SourceLayer, descriptor: Descriptor, job: LayerJob): Promise<Placed> {
+  const begin = (): Followers => new Followers(job.indexing, descriptor, { ingest: ingestOf(job), signal: job.signal }, job.mayRepack);
+  const first = begin();
+  if (first.repack.length > 0) {
+    await first.abandon();
+    return rewrite(layer, job);
+  }
+  if (first.size === 0) {
+    await carry(layer, job);
+    return { action: 'kept', descriptor, indexed: first.skipped };
+  }
+  let ready: Followers | undefined = first;
+  const next = (): Followers => {
+    const followers = ready ?? begin();
+    ready = undefined;
+    return followers;
+  };
+  const { followed, followers } = await onceMore(() => carryAndFollow(layer, job, next), job.signal);
+  const indexed = await followers.finish(descriptor, followed.compression);
+  return { action: 'kept', descriptor, followed, indexed };
+}
+
+interface Rewriting {
+  readonly format: RewritingFormat;
+  readonly options: unknown;
+  readonly below: readonly ConvertedLayer[];
+}
+
+/** Makes a new layer, followed as it is written. Without a format it is the same tar as gzip. */
+async function rewrite(layer: SourceLayer, job: LayerJob, rewriting?: Rewriting): Promise<Placed> {
+  const { workers, signal } = job;
+  const ingest = ingestOf(job);
   const input = layerInput(layer, job);
-  const converted = await onceMore(() => format.convert(input, { ingest, workers: job.workers, signal }, job.formatOptions), signal);
-  return { action: 'converted', descriptor: converted.descriptor, converted, entries: converted.entries, chunks: converted.chunks };
+  const { converted, followers } = await onceMore(async () => {
+    const followers = new Followers(job.indexing, { mediaType: OCI.layerGzip }, { ingest, signal }, false);
+    try {
+      const context = { ingest, workers, signal, ...(followers.size > 0 && { follower: followers }) };
+      const converting = rewriting ? rewriting.format.convert(input, { ...context, below: rewriting.below }, rewriting.options) : repackLayer(input, context);
+      return { converted: await converting, followers };
+    } catch (error) {
+      await followers.abandon();
+      throw error;
+    }
+  }, signal);
+  const indexed = await followers.finish(converted.descriptor, 'gzip');
+  return { action: rewriting ? 'converted' : 'repacked', descriptor: converted.descriptor, converted, indexed };
+}
+
+function ingestOf({ target, signal }: LayerJob): Ingest {
+  return (mediaType, produce) => target.ingest(mediaType, produce, signal);
+}
+
+/** Brings a blob as it is into the target, in the cheapest way that works. */
+async function carry({ descriptor }: SourceLayer, job: LayerJob): Promise<void> {
+  if (!job.dryRun) await transferBlob(job.source, job.target, descriptor, { signal: job.signal });
+  job.progress({ type: 'bytes', packed: descriptor.size, tar: 0 });
+}
+
+interface CarriedAndFollowed {
+  readonly followed: Followed;
+  readonly followers: Followers;
+}
+
+/** Brings a blob into the target while it is followed: what flows is fetched once. */
+async function carryAndFollow(layer: SourceLayer, job: LayerJob, begin: () => Followers): Promise<CarriedAndFollowed> {
+  const { source, target, signal } = job;
+  const { descriptor } = layer;
+  const fetch = (): ByteStream => tap(source.fetch(descriptor, signal), ({ length }) => job.progress({ type: 'bytes', packed: length, tar: 0 }));
+  const follow = async (packed: ByteStream): Promise<CarriedAndFollowed> => {
+    const followers = begin();
+    try {
+      return { followed: await followLayer(packed, followers, layer, job), followers };
+    } catch (error) {
+      await followers.abandon();
+      throw error;
+    }
+  };
+  const there = job.dryRun || source === target || (await target.has(descriptor, signal)) || (await target.mount?.(descriptor, source, signal));
+  if (there) return follow(fetch());
+  let pass: { readonly own: SharedStream; readonly pushed: SharedStream; readonly result: Promise<CarriedAndFollowed> } | undefined;
+  const stop = async (): Promise<void> => {
+    const begun = pass;
+    await Promise.all([begun?.own.return(), begun?.pushed.return()]);
+    // It may have come to its end all the same.
+    const done = await begun?.result.catch(() => undefined);
+    await done?.followers.abandon();
+  };
+  try {
+    await target.push(descriptor, () => {
+      // Asked again, for a retry: the pass begins again as well.
+      void stop();
+      const [own, pushed] = share(fetch());
+      const result = follow(own);
+      // Whoever awaits it gets the error; a push that fails first must not leave it unhandled.
+      result.catch(() => undefined);
+      pass = { own, pushed, result };
+      return pushed;
+    }, signal);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  // What the push did not read, because somebody else stored the blob meanwhile, is not waited for.
+  await pass?.pushed.return();
+  return pass?.result ?? follow(fetch());
 }
 
 /**
@@ -106,7 +278,8 @@ async function onceMore<T>(work: () => Promise<T>, signal: AbortSignal): Promise
 }
 
 /** The layer as the format sees it: stored bytes verified on the way in, plain tar held against the config's diffID. */
-function layerInput<O>({ descriptor, diffId }: SourceLayer, job: LayerJob<O>): LayerInput {
+function layerInput(layer: SourceLayer, job: LayerJob): LayerInput {
+  const { descriptor, diffId } = layer;
   const what = `layer ${descriptor.digest}`;
   // Later passes (a prefetch list) read the same bytes again: only the first one is progress.
   let passes = 0;
@@ -127,8 +300,7 @@ function layerInput<O>({ descriptor, diffId }: SourceLayer, job: LayerJob<O>): L
       } catch (error) {
         throw wrapError(error, 'CORRUPT', `${what} cannot be read`);
       }
-      const got = digester.finish();
-      if (got !== diffId) throw new LazypullError('DIGEST_MISMATCH', `${what} inflates to diffID ${got}, the image config says ${diffId}`);
+      checkDiffId(digester.finish(), layer);
     },
   };
 }

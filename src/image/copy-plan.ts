@@ -1,9 +1,10 @@
-import type { Digest } from '../core/digest.ts';
+import { isDigest, type Digest } from '../core/digest.ts';
 import { corrupt } from '../core/errors.ts';
 import type { Descriptor, ImageStore } from '../core/types.ts';
 import { parseIndex, parseManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
 import { checkIndexDepth, DocumentBudget, fetchDocument } from './documents.ts';
+import { resolveIfThere } from './place.ts';
 
 /** Document bytes that are kept between planning and storing; what is beyond is fetched a second time. */
 const KEEP_BYTES = 64 * 1024 * 1024;
@@ -25,14 +26,19 @@ export class CopyPlan {
   readonly foreign = new Map<Digest, Descriptor>();
   readonly #store: ImageStore;
   readonly #written: ReadonlyMap<Digest, Uint8Array>;
+  readonly #artifactKeys: readonly string[];
   readonly #budget = new DocumentBudget();
   readonly #kept = new Map<Digest, Uint8Array>();
   #keptBytes = 0;
 
-  /** `written` holds documents that are not in the source as they are to be copied. */
-  constructor(store: ImageStore, written: ReadonlyMap<Digest, Uint8Array> = new Map()) {
+  /**
+   * `written` holds documents that are not in the source as they are to be copied. `artifactKeys` are annotations of
+   * manifests that name an artifact beside them.
+   */
+  constructor(store: ImageStore, written: ReadonlyMap<Digest, Uint8Array> = new Map(), artifactKeys: readonly string[] = []) {
     this.#store = store;
     this.#written = written;
+    this.#artifactKeys = artifactKeys;
   }
 
   /** Adds a root with all that it refers to; returns its height. */
@@ -73,6 +79,12 @@ export class CopyPlan {
       const manifest = parseManifest(bytes, what);
       subject = manifest.subject !== undefined;
       for (const blob of [manifest.config, ...manifest.layers]) this.#blob(blob);
+      for (const key of this.#artifactKeys) {
+        const digest = manifest.annotations?.[key];
+        // One that is missing already is not this copy's to mend.
+        const artifact = isDigest(digest) && digest !== descriptor.digest ? await resolveIfThere(this.#store, digest, signal) : undefined;
+        if (artifact && isManifestType(artifact.mediaType)) height = Math.max(height, (await this.#add(artifact, signal, depth + 1)) + 1);
+      }
     }
     this.documents.set(descriptor.digest, { descriptor, height, subject });
     return height;

@@ -1,12 +1,9 @@
 import type { Digest } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
 import type { Descriptor, ImageStore } from '../core/types.ts';
-import { referrersTag } from '../oci/document-facts.ts';
-import { parseIndex, parseManifest } from '../oci/documents.ts';
 import { isIndexType, isManifestType } from '../oci/media-types.ts';
 import type { CopyPlan } from './copy-plan.ts';
-import { fetchDocument } from './documents.ts';
-import { resolveIfThere } from './place.ts';
+import { referrersOf } from './referrers-of.ts';
 
 /** Referrers of referrers of ... that are followed (registry.md §10). */
 const MAX_REFERRER_DEPTH = 10;
@@ -53,20 +50,4 @@ export async function planDigestTags(store: ImageStore, plan: CopyPlan, signal?:
     tagged.set(tag, image);
   }
   return tagged;
-}
-
-/** By the store's own means, or by the fallback tag when it has none. Only what really names the subject counts. */
-async function referrersOf(store: ImageStore, subject: Descriptor, signal: AbortSignal | undefined): Promise<readonly Descriptor[]> {
-  if (store.referrers) return store.referrers(subject, signal);
-  const root = await resolveIfThere(store, referrersTag(subject.digest), signal);
-  if (!root || !isIndexType(root.mediaType)) return [];
-  const what = `referrers of ${subject.digest}`;
-  const listed = parseIndex(await fetchDocument(store, root, what, signal), what).manifests;
-  const referrers: Descriptor[] = [];
-  for (const entry of listed) {
-    const bytes = await fetchDocument(store, entry, `referrer ${entry.digest}`, signal);
-    const document = isIndexType(entry.mediaType) ? parseIndex(bytes) : parseManifest(bytes);
-    if (document.subject?.digest === subject.digest) referrers.push(entry);
-  }
-  return referrers;
 }

@@ -1,6 +1,7 @@
 import { isDigest, type Digest } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
 import { streamOf } from '../core/stream.ts';
+import type { Binding } from '../core/format.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
 import { narrowRoot, type Narrowed } from './narrow.ts';
 import { CopyPlan, type PlannedDocument } from './copy-plan.ts';
@@ -18,6 +19,8 @@ export interface CopyOptions {
   readonly referrers?: boolean;
   /** Suffixes of tags that belong to the image's own (an external TOC): images so tagged are copied along if the source has them. */
   readonly companions?: readonly string[];
+  /** How formats tie artifacts to images: an artifact that a copied manifest names is copied along. */
+  readonly bindings?: readonly Binding[];
   /** Only say what would be done. */
   readonly dryRun?: boolean;
   /** Blobs side by side; default 3. */
@@ -75,7 +78,7 @@ export async function copyImage(source: Place, target: Place, options: CopyOptio
     : { root: sourceRoot, written: new Map(), warnings: [] };
   const { root } = narrowed;
   const unchanged = await checkTarget(target, root, options);
-  const plan = new CopyPlan(source.store, narrowed.written);
+  const plan = new CopyPlan(source.store, narrowed.written, (options.bindings ?? []).map(({ artifactKey }) => artifactKey));
   const warnings = [...narrowed.warnings];
   let referrers = 0;
   const moreTags = await companionsOf(source, target, options);

@@ -5,6 +5,7 @@ import { parseIndex, parseManifest, type ImageConfig, type ImageIndex, type Imag
 import { isIndexType, isManifestType } from '../oci/media-types.ts';
 import { isAttestation } from '../oci/platform.ts';
 import { narrowRoot } from './narrow.ts';
+import { selectImage } from './select.ts';
 import { checkDocumentType, checkIndexDepth, DocumentBudget, fetchConfig, fetchDocument, layerCountProblem } from './documents.ts';
 
 /** A manifest that describes a container image. */
@@ -38,6 +39,8 @@ export type DocumentTree = ImageDocument | OtherDocument | IndexDocument;
 export interface ReadDocumentsOptions {
   /** Only the images of these, and the attestations about them; default: all. */
   readonly platforms?: readonly Platform[] | undefined;
+  /** Images of other platforms stay in the tree, as documents that are carried. */
+  readonly keepOthers?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -47,13 +50,30 @@ export interface ReadDocuments {
 }
 
 /** Reads a root's documents: index, manifests and configs, each checked. */
-export async function readDocuments(store: ImageStore, root: Descriptor, { platforms, signal }: ReadDocumentsOptions = {}): Promise<ReadDocuments> {
+export async function readDocuments(store: ImageStore, root: Descriptor, { platforms, keepOthers, signal }: ReadDocumentsOptions = {}): Promise<ReadDocuments> {
   checkDocumentType(store, root);
   const from = { store, budget: new DocumentBudget(), signal };
   if (!platforms || platforms.length === 0) return { tree: await read({ ...from, written: new Map() }, root, 0), warnings: [] };
+  if (keepOthers && isIndexType(root.mediaType)) {
+    const chosen = new Set<Digest>();
+    for (const platform of platforms) chosen.add((await selectImage(store, root, platform, signal)).descriptor.digest);
+    return { tree: carriedExcept(await read({ ...from, written: new Map() }, root, 0), chosen), warnings: [] };
+  }
   const { root: narrowed, written, warnings } = await narrowRoot(store, root, platforms, signal);
   // That the index is written anew is no news here: a conversion does that to every index.
   return { tree: await read({ ...from, written }, narrowed, 0), warnings: narrowed.digest === root.digest ? warnings : [] };
+}
+
+/** All images of a tree, in order. */
+export function imagesIn(tree: DocumentTree): ImageDocument[] {
+  return tree.kind === 'image' ? [tree] : tree.kind === 'index' ? tree.children.flatMap(imagesIn) : [];
+}
+
+/** The same tree, in which images that are not chosen are only carried. */
+function carriedExcept(tree: DocumentTree, chosen: ReadonlySet<Digest>): DocumentTree {
+  if (tree.kind === 'index') return { ...tree, children: tree.children.map((child) => carriedExcept(child, chosen)) };
+  if (tree.kind === 'other' || chosen.has(tree.descriptor.digest)) return tree;
+  return { kind: 'other', descriptor: tree.descriptor, blobs: [tree.manifest.config, ...tree.manifest.layers] };
 }
 
 interface From {

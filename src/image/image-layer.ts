@@ -1,11 +1,14 @@
 import { isDigest, type Digest } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
+import { Once } from '../core/once.ts';
 import { CountingSource } from '../core/source.ts';
-import type { ByteSource, Descriptor, Format, OpenLayer, StoredLayer } from '../core/types.ts';
+import { collect } from '../core/stream.ts';
+import type { Format, StoredImage, StoredLayer } from '../core/format.ts';
+import type { ByteSource, Descriptor, OpenLayer } from '../core/types.ts';
 import { parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
 import { fetchDocument } from './documents.ts';
-import { Once } from './once.ts';
+import { referrersOf } from './referrers-of.ts';
 import { resolveIfThere, type Place } from './place.ts';
 
 /** Most bytes of plain tar that a layer may have unless the caller says otherwise, against decompression bombs: 64 GiB. */
@@ -22,6 +25,9 @@ export interface ReadStats {
 /** Sums up what is read through the sources it hands out. */
 export class ReadCounter {
   readonly #sources: CountingSource[] = [];
+  /** Whole blobs that were fetched. */
+  #blobs = 0;
+  #blobBytes = 0;
 
   count(source: ByteSource): ByteSource {
     const counting = new CountingSource(source);
@@ -29,15 +35,28 @@ export class ReadCounter {
     return counting;
   }
 
+  /** Counts a blob that was fetched whole. */
+  add(bytes: number): void {
+    this.#blobs += 1;
+    this.#blobBytes += bytes;
+  }
+
   stats(): ReadStats {
-    let requests = 0;
-    let bytes = 0;
+    let requests = this.#blobs;
+    let bytes = this.#blobBytes;
     for (const source of this.#sources) {
       requests += source.requests;
       bytes += source.bytes;
     }
     return { requests, bytes };
   }
+}
+
+/** What is known of a layer as one of the formats. */
+interface Way {
+  readonly format: Format<unknown>;
+  readonly detected: Once<boolean>;
+  readonly opened: Once<OpenLayer>;
 }
 
 /** A layer of an image, opened when asked. What succeeded once is kept. */
@@ -47,16 +66,19 @@ export class ImageLayer {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly stored: StoredLayer;
-  readonly #formats: readonly Format<unknown>[];
-  readonly #format = new Once((signal) => this.#detect(signal));
-  readonly #opened = new Once((signal) => this.#open(signal));
+  readonly #ways: readonly Way[];
 
   constructor(number: number, stored: StoredLayer, diffId: Digest, formats: readonly Format<unknown>[]) {
     this.number = number;
     this.descriptor = stored.descriptor;
     this.diffId = diffId;
     this.stored = stored;
-    this.#formats = formats;
+    const claiming = formats.filter((format) => format.claims?.(stored));
+    this.#ways = [...new Set([...claiming, ...formats])].map((format) => ({
+      format,
+      detected: new Once((signal) => format.detect(stored, signal)),
+      opened: new Once((signal) => format.open(stored, signal)),
+    }));
   }
 
   /** `layer 2 (sha256:...)`, counted from 1 as people do. */
@@ -70,40 +92,87 @@ export class ImageLayer {
   }
 
   /** The first of the given formats that the layer is in. */
-  format(signal?: AbortSignal): Promise<Format<unknown> | undefined> {
-    return this.#format.get(signal);
+  async format(signal?: AbortSignal): Promise<Format<unknown> | undefined> {
+    return (await this.#detected(signal).next()).value?.format;
   }
 
-  /** The layer's index and how to read its chunks; UNSUPPORTED when it is in none of the formats. */
-  open(signal?: AbortSignal): Promise<OpenLayer> {
-    return this.#opened.get(signal);
+  /** All of the given formats that the layer is in: an eStargz layer may have a zTOC as well. */
+  async formats(signal?: AbortSignal): Promise<readonly Format<unknown>[]> {
+    const formats: Format<unknown>[] = [];
+    for await (const { format } of this.#detected(signal)) formats.push(format);
+    return formats;
   }
 
-  async #detect(signal: AbortSignal | undefined): Promise<Format<unknown> | undefined> {
-    if (this.foreign) return undefined;
-    for (const format of this.#formats) if (await format.detect(this.stored, signal)) return format;
-    return undefined;
-  }
-
-  async #open(signal: AbortSignal | undefined): Promise<OpenLayer> {
-    const format = await this.format(signal);
-    if (format) return format.open(this.stored, signal);
+  /** The layer's index and how to read its chunks, as the first format that it is in; UNSUPPORTED when it is in none. */
+  async open(signal?: AbortSignal): Promise<OpenLayer> {
+    const way = (await this.#detected(signal).next()).value;
+    if (way) return way.opened.get(signal);
     if (this.foreign) throw new LazypullError('UNSUPPORTED', `${this.name} is a foreign layer, which no registry holds`);
-    const names = this.#formats.map(({ name }) => name).join(', ') || 'none';
+    const names = this.#ways.map(({ format }) => format.name).join(', ') || 'none';
     throw new LazypullError('UNSUPPORTED', `${this.name} is in no format that can be read lazily (looked for: ${names}); convert the image first`);
+  }
+
+  /** The same as one of `formats()`. */
+  async openAs(format: Format<unknown>, signal?: AbortSignal): Promise<OpenLayer> {
+    const way = this.#ways.find((one) => one.format === format);
+    if (!way) throw new LazypullError('INTERNAL', `${this.name} was not looked at as ${format.name}`);
+    return way.opened.get(signal);
+  }
+
+  async *#detected(signal: AbortSignal | undefined): AsyncGenerator<Way, undefined> {
+    if (this.foreign) return undefined;
+    for (const way of this.#ways) if (await way.detected.get(signal)) yield way;
+    return undefined;
   }
 }
 
+/** What formats may look at, and everything read through it is counted. */
+export interface LayersOf {
+  readonly place: Place;
+  /** Of the manifest. */
+  readonly descriptor: Descriptor;
+  readonly manifest: ImageManifest;
+  readonly config: ImageConfig;
+  /** Entries of the index that the manifest was found in. */
+  readonly entries?: readonly Descriptor[] | undefined;
+}
+
 /** The layers of a manifest, in order. Everything read through them is counted. */
-export function imageLayers(place: Place, manifest: ImageManifest, config: ImageConfig, formats: readonly Format<unknown>[], counter: ReadCounter): ImageLayer[] {
+export function imageLayers(of: LayersOf, formats: readonly Format<unknown>[], counter: ReadCounter): ImageLayer[] {
+  const { place, manifest, config } = of;
+  const image = storedImage(of, counter);
   return manifest.layers.map((descriptor, number) => {
-    const stored: StoredLayer = {
-      descriptor,
-      source: counter.count(place.store.open(descriptor)),
-      sibling: (suffix, signal) => siblingLayers(place, suffix, counter, signal),
-    };
+    const stored: StoredLayer = { descriptor, source: counter.count(place.store.open(descriptor)), image };
     return new ImageLayer(number, stored, config.rootfs.diff_ids[number] as Digest, formats);
   });
+}
+
+/** The image as formats see it. Documents are kept: several formats, and several layers, ask for the same ones. */
+function storedImage({ place, descriptor, manifest, entries }: LayersOf, counter: ReadCounter): StoredImage {
+  const { store } = place;
+  const asked = new Map<string, Once<readonly Descriptor[]>>();
+  return {
+    descriptor,
+    annotations: manifest.annotations ?? {},
+    layers: manifest.layers,
+    ...(entries && { entries }),
+    resolve: (digest, signal) => resolveIfThere(store, digest, signal),
+    async fetch(blob, limit, signal) {
+      const what = `${blob.mediaType} ${blob.digest}`;
+      if (blob.size > limit) throw new LazypullError('LIMIT', `${what} has ${blob.size} bytes, more than the ${limit} allowed`);
+      const bytes = await collect(store.fetch(blob, signal), limit, what);
+      // Manifests are no layer content, here as everywhere.
+      if (!isManifestType(blob.mediaType)) counter.add(bytes.length);
+      return bytes;
+    },
+    open: (blob) => counter.count(store.open(blob)),
+    async referrers(artifactType, signal) {
+      const known = asked.get(artifactType) ?? new Once(async (either) => (await referrersOf(store, descriptor, either)).filter((found) => found.artifactType === artifactType));
+      asked.set(artifactType, known);
+      return known.get(signal);
+    },
+    sibling: (suffix, signal) => siblingLayers(place, suffix, counter, signal),
+  };
 }
 
 /** Layers of the image tagged `<tag><suffix>` in the same repository; undefined when there is none. */

@@ -1,6 +1,7 @@
 import { digestLike, type Digest } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
-import type { Descriptor, Format, Platform } from '../core/types.ts';
+import type { Format } from '../core/format.ts';
+import type { Descriptor, Platform } from '../core/types.ts';
 import { parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
 import { formatPlatform, isAttestation } from '../oci/platform.ts';
@@ -55,8 +56,8 @@ export class ImageSet {
     const root = await place.store.resolve(place.reference, signal);
     checkDocumentType(place.store, root);
     const set = new ImageSet(place, root, formats, report);
-    const chosen = platform && isIndexType(root.mediaType) ? (await selectImage(place.store, root, platform, signal)).descriptor : root;
-    await set.#document(chosen, signal, 0);
+    const chosen = platform && isIndexType(root.mediaType) ? await selectImage(place.store, root, platform, signal) : { descriptor: root, entries: undefined };
+    await set.#document(chosen.descriptor, signal, 0, chosen.entries);
     return set;
   }
 
@@ -65,18 +66,19 @@ export class ImageSet {
     return this.#counter.stats();
   }
 
-  async #document(descriptor: Descriptor, signal: AbortSignal | undefined, depth: number): Promise<void> {
+  async #document(descriptor: Descriptor, signal: AbortSignal | undefined, depth: number, entries?: readonly Descriptor[]): Promise<void> {
     if (this.manifests.has(descriptor.digest)) return;
     this.manifests.add(descriptor.digest);
     const what = `manifest ${descriptor.digest}`;
     try {
       this.#budget.spend(1, what);
       const bytes = await fetchDocument(this.place.store, descriptor, what, signal);
-      if (!isIndexType(descriptor.mediaType)) return await this.#manifest(descriptor, bytes, signal);
+      if (!isIndexType(descriptor.mediaType)) return await this.#manifest(descriptor, bytes, signal, entries);
       checkIndexDepth(depth, what);
-      for (const entry of parseIndex(bytes, what).manifests) {
+      const { manifests } = parseIndex(bytes, what);
+      for (const entry of manifests) {
         this.#checkInline(entry, descriptor.digest);
-        if (isIndexType(entry.mediaType) || isManifestType(entry.mediaType)) await this.#document(entry, signal, depth + 1);
+        if (isIndexType(entry.mediaType) || isManifestType(entry.mediaType)) await this.#document(entry, signal, depth + 1, manifests);
         else this.blobs.set(entry.digest, entry);
       }
     } catch (error) {
@@ -92,7 +94,7 @@ export class ImageSet {
     this.#report(new LazypullError('DIGEST_MISMATCH', `the descriptor of ${digest} has other content in its data field`), image);
   }
 
-  async #manifest(descriptor: Descriptor, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+  async #manifest(descriptor: Descriptor, bytes: Uint8Array, signal: AbortSignal | undefined, entries: readonly Descriptor[] | undefined): Promise<void> {
     const what = `manifest ${descriptor.digest}`;
     const manifest = parseManifest(bytes, what);
     for (const blob of [manifest.config, ...manifest.layers]) {
@@ -114,7 +116,7 @@ export class ImageSet {
     if (own && said && (own.os !== said.os || own.architecture !== said.architecture)) {
       this.#report(corrupt(`${what}: the index says ${formatPlatform(said)}, the config ${formatPlatform(own)}`), descriptor.digest);
     }
-    const layers = imageLayers(this.place, manifest, config, this.#formats, this.#counter);
+    const layers = imageLayers({ place: this.place, descriptor, manifest, config, entries }, this.#formats, this.#counter);
     this.images.push({ descriptor, platform: said ?? own, manifest, config, layers });
   }
 }

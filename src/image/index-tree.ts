@@ -41,8 +41,22 @@ export function imagesOf(tree: IndexTree): Descriptor[] {
   return tree.entries.flatMap((entry) => (isIndexTree(entry) ? imagesOf(entry) : isImage(entry) ? [entry] : []));
 }
 
+/** What the index says of the index entry itself: that of an artifact names its type, an image's does not. */
 function isImage(entry: Descriptor): boolean {
-  return isManifestType(entry.mediaType) && !isAttestation(entry);
+  return isManifestType(entry.mediaType) && !isAttestation(entry) && entry.artifactType === undefined;
+}
+
+/** The entries of the innermost index that lists an image, as they are stored. */
+export function entriesAround(tree: IndexTree, image: Descriptor): { readonly entries?: readonly Descriptor[] } {
+  for (const entry of tree.entries) {
+    if (isIndexTree(entry)) {
+      const inner = entriesAround(entry, image);
+      if (inner.entries) return inner;
+    } else if (entry.digest === image.digest) {
+      return { entries: tree.document['manifests'] as readonly Descriptor[] };
+    }
+  }
+  return {};
 }
 
 async function withPlatform(store: ImageStore, entry: Descriptor, signal: AbortSignal | undefined): Promise<Descriptor> {

@@ -1,6 +1,8 @@
 import type { Digest } from '../core/digest.ts';
-import type { Format, OpenLayer, Platform } from '../core/types.ts';
+import type { Format } from '../core/format.ts';
+import type { OpenLayer, Platform } from '../core/types.ts';
 import { walk } from '../layer/walk.ts';
+import { examineImage } from './examine.ts';
 import type { ImageLayer } from './image-layer.ts';
 import { ImageSet } from './image-set.ts';
 import { mapLimited } from './limited.ts';
@@ -40,11 +42,15 @@ export interface InspectedLayer {
   /** Stored bytes. */
   readonly size: number;
   readonly diffId: Digest;
-  /** Name of the lazy format, null for a layer in none. */
+  /** Name of the lazy format that the layer is read as, null for a layer in none. */
   readonly format: string | null;
+  /** All lazy formats that the layer is in, that one first. */
+  readonly formats: readonly string[];
   readonly annotations: Readonly<Record<string, string>>;
-  /** Null for a layer in no lazy format, or whose index cannot be read. */
+  /** Null for a layer in no lazy format, that is read whole, or whose index cannot be read. */
   readonly lazy: LazyFacts | null;
+  /** Why the layer is read whole although its format is a lazy one. */
+  readonly eager: string | null;
   /** Why the index cannot be read. */
   readonly problem: string | null;
 }
@@ -80,8 +86,10 @@ export interface InspectReport {
   readonly others: readonly { readonly digest: Digest; readonly mediaType: string; readonly size: number }[];
   /** Layers that several images share are counted once. */
   readonly totals: InspectTotals;
-  /** What is wrong with manifests and configs, one line each. */
+  /** What is wrong with manifests, configs and the documents of lazy formats, one line each. */
   readonly problems: readonly string[];
+  /** What else lazy formats say about the images, one line each. */
+  readonly notes: readonly string[];
   /** Ranged reads that the answer took. */
   readonly read: { readonly requests: number; readonly bytes: number };
 }
@@ -96,7 +104,8 @@ export async function inspectImage(place: Place, formats: readonly Format<unknow
   const set = await ImageSet.read(place, formats, (error, image) => problems.addError(error, { image }), options);
   const seen = new Map<string, InspectedLayer>();
   const images: InspectedImage[] = [];
-  for (const { descriptor, platform, manifest, layers } of set.images) {
+  for (const image of set.images) {
+    const { descriptor, platform, manifest, layers } = image;
     const inspected = await mapLimited(layers, PARALLEL_LAYERS, async (layer, signal) => {
       const key = JSON.stringify([layer.diffId, layer.descriptor]);
       const known = seen.get(key) ?? (await inspectLayer(layer, signal));
@@ -111,6 +120,13 @@ export async function inspectImage(place: Place, formats: readonly Format<unknow
       layers: inspected,
       totals: totalsOf(inspected),
     });
+    try {
+      const said = await examineImage(image, formats, set.images.length === 1, options.signal);
+      for (const message of said.problems) problems.add({ code: 'CORRUPT', message });
+      for (const note of said.notes) problems.notes.add(note);
+    } catch (error) {
+      problems.addError(error);
+    }
   }
   return {
     reference: spellPlace(place),
@@ -120,21 +136,24 @@ export async function inspectImage(place: Place, formats: readonly Format<unknow
     others: set.others.map(({ digest, mediaType, size }) => ({ digest, mediaType, size })),
     totals: totalsOf([...new Map(images.flatMap(({ layers }) => layers).map((layer) => [layer.digest, layer])).values()]),
     problems: problems.problems.map(({ message }) => message),
+    notes: [...problems.notes],
     read: set.stats(),
   };
 }
 
 async function inspectLayer(layer: ImageLayer, signal: AbortSignal): Promise<InspectedLayer> {
   const { digest, mediaType, size, annotations = {} } = layer.descriptor;
-  const base = { digest, mediaType, size, diffId: layer.diffId, annotations };
+  const names = (await layer.formats(signal)).map(({ name }) => name);
+  const base = { digest, mediaType, size, diffId: layer.diffId, format: names[0] ?? null, formats: names, annotations, lazy: null, eager: null, problem: null };
   const format = await layer.format(signal);
-  if (!format) return { ...base, format: null, lazy: null, problem: null };
+  if (!format) return base;
   try {
-    return { ...base, format: format.name, lazy: factsOf(await layer.open(signal), size), problem: null };
+    const eager = await format.eager?.(layer.stored, signal);
+    return eager === undefined ? { ...base, lazy: factsOf(await layer.open(signal), size) } : { ...base, eager };
   } catch (error) {
     // A layer that lies about itself is a fact about the image; a network that fails is not.
     if (!isFinding(error)) throw error;
-    return { ...base, format: format.name, lazy: null, problem: error.message };
+    return { ...base, problem: error.message };
   }
 }
 

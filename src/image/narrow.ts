@@ -3,7 +3,7 @@ import { corrupt } from '../core/errors.ts';
 import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
 import { describe, encodeDocument } from '../oci/documents.ts';
 import { isIndexType } from '../oci/media-types.ts';
-import { ATTESTATION_SUBJECT, isAttestation, selectPlatform } from '../oci/platform.ts';
+import { selectPlatform } from '../oci/platform.ts';
 import { imagesOf, isIndexTree, readIndexTree, type IndexTree } from './index-tree.ts';
 import { noImageFor, selectImage } from './select.ts';
 
@@ -15,7 +15,7 @@ export interface Narrowed {
 }
 
 /**
- * Leaves only the images of the wanted platforms, and the attestations about them, in an index. Leaving something out
+ * Leaves only the images of the wanted platforms, and attestations and artifacts about them, in an index. Leaving something out
  * means other bytes and another digest; an index that keeps all its entries keeps its bytes (registry.md: never silently).
  */
 export async function narrowRoot(store: ImageStore, root: Descriptor, platforms: readonly Platform[], signal?: AbortSignal): Promise<Narrowed> {
@@ -64,7 +64,7 @@ function rewrite(tree: IndexTree, chosen: ReadonlySet<Digest>, written: Map<Dige
   return descriptor;
 }
 
+/** A chosen image, or something about one: an attestation, or an artifact that names it in an annotation (SOCI v2). */
 function isKept(entry: Descriptor, chosen: ReadonlySet<Digest>): boolean {
-  if (isAttestation(entry)) return chosen.has((entry.annotations?.[ATTESTATION_SUBJECT] ?? '') as Digest);
-  return chosen.has(entry.digest);
+  return chosen.has(entry.digest) || Object.values(entry.annotations ?? {}).some((value) => chosen.has(value as Digest));
 }

@@ -1,5 +1,7 @@
 import { corrupt, LazypullError, printable } from '../core/errors.ts';
-import type { Descriptor, DirectoryNode, Format, Platform, RegularNode } from '../core/types.ts';
+import { Once } from '../core/once.ts';
+import type { Format } from '../core/format.ts';
+import type { Descriptor, DirectoryNode, Platform, RegularNode } from '../core/types.ts';
 import { ChunkCache } from '../layer/cache.ts';
 import { lookup, type Found } from '../layer/lookup.ts';
 import { mergeLayers } from '../layer/overlay.ts';
@@ -11,7 +13,6 @@ import { hostPlatform } from '../oci/platform.ts';
 import { checkDocumentType, fetchConfig, fetchDocument, historyProblem, layerCountProblem, platformOfConfig } from './documents.ts';
 import { ImageLayer, imageLayers, ReadCounter, type ReadStats } from './image-layer.ts';
 import { mapLimited } from './limited.ts';
-import { Once } from './once.ts';
 import type { Place } from './place.ts';
 import { otherPlatform, selectImage } from './select.ts';
 
@@ -34,7 +35,7 @@ export async function openImage(place: Place, formats: readonly Format<unknown>[
   const root = await store.resolve(reference, signal);
   checkDocumentType(store, root);
   const lone = !isIndexType(root.mediaType);
-  const { descriptor, warnings } = lone ? { descriptor: root, warnings: [] } : await selectImage(store, root, platform, signal);
+  const { descriptor, warnings, entries } = lone ? { descriptor: root, warnings: [], entries: undefined } : await selectImage(store, root, platform, signal);
   const what = `manifest ${descriptor.digest}`;
   const manifestBytes = await fetchDocument(store, descriptor, what, signal);
   const manifest = parseManifest(manifestBytes, what);
@@ -45,13 +46,15 @@ export async function openImage(place: Place, formats: readonly Format<unknown>[
   const history = historyProblem(manifest, config);
   const other = lone && otherPlatform(root, root.platform ?? platformOfConfig(config), platform ?? hostPlatform());
   const heard = [...warnings, ...(other ? [other] : []), ...(history ? [`${what}: ${history}`] : [])];
-  return new OpenImage(place, formats, descriptor, { manifest, manifestBytes, config }, heard);
+  return new OpenImage(place, formats, descriptor, { manifest, manifestBytes, config, entries }, heard);
 }
 
 interface Documents {
   readonly manifest: ImageManifest;
   readonly manifestBytes: Uint8Array;
   readonly config: ImageConfig;
+  /** Of the index that the manifest was found in. */
+  readonly entries?: readonly Descriptor[] | undefined;
 }
 
 export interface FindOptions {
@@ -99,7 +102,7 @@ export class OpenImage {
     this.manifestBytes = documents.manifestBytes;
     this.config = documents.config;
     this.platform = descriptor.platform ?? platformOfConfig(documents.config);
-    this.layers = imageLayers(place, this.manifest, this.config, formats, this.#counter);
+    this.layers = imageLayers({ place, descriptor, manifest: this.manifest, config: this.config, entries: documents.entries }, formats, this.#counter);
     this.warnings = warnings;
   }
 

@@ -3,12 +3,14 @@ import type { Descriptor, ImageStore, Platform } from '../core/types.ts';
 import { isIndexType } from '../oci/media-types.ts';
 import { formatPlatform, hostPlatform, matchPlatform, selectPlatform } from '../oci/platform.ts';
 import { checkDocumentType } from './documents.ts';
-import { imagesOf, platformOf, readIndexTree } from './index-tree.ts';
+import { entriesAround, imagesOf, platformOf, readIndexTree } from './index-tree.ts';
 
 export interface Selected {
   readonly descriptor: Descriptor;
   /** Things the user should hear: the image is not for the platform that was wanted. */
   readonly warnings: readonly string[];
+  /** All entries of the index that it was found in. */
+  readonly entries?: readonly Descriptor[];
 }
 
 /**
@@ -22,13 +24,14 @@ export async function selectImage(store: ImageStore, root: Descriptor, platform?
     const other = otherPlatform(root, await platformOf(store, root, signal), wanted);
     return { descriptor: root, warnings: other ? [other] : [] };
   }
-  const images = imagesOf(await readIndexTree(store, root, signal));
+  const tree = await readIndexTree(store, root, signal);
+  const images = imagesOf(tree);
   const found = selectPlatform(images, wanted);
-  if (found) return { descriptor: found, warnings: [] };
+  if (found) return { descriptor: found, warnings: [], ...entriesAround(tree, found) };
   const [only, ...others] = images;
   if (only && others.length === 0 && !platform) {
     const is = only.platform ? formatPlatform(only.platform) : 'a platform it does not name';
-    return { descriptor: only, warnings: [`the only image of ${root.digest} is for ${is}, not for ${formatPlatform(wanted)}`] };
+    return { descriptor: only, ...entriesAround(tree, only), warnings: [`the only image of ${root.digest} is for ${is}, not for ${formatPlatform(wanted)}`] };
   }
   throw noImageFor(wanted, `${store.location} ${root.digest}`, images);
 }

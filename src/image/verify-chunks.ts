@@ -6,11 +6,12 @@ import { ChunkLoader, MAX_CHUNK } from '../layer/chunks.ts';
 import { storedOrder } from '../layer/plan.ts';
 import { walk } from '../layer/walk.ts';
 import type { ContentWatcher } from './scan.ts';
+import { FilesInChunks, isWhole } from './verify-files.ts';
 
 /** Enough for the neighbours of a chunk in one stored unit; a chunk on its own is not kept. */
 const CACHE_BYTES = 32 * 1024 * 1024;
 
-/** Chunks that begin at the same stored byte. */
+/** Chunks that lie in one stored unit. */
 interface Unit {
   readonly offset: number;
   readonly end: number;
@@ -24,12 +25,16 @@ interface Use {
 }
 
 /**
- * Checks every chunk of an open layer: that its stored bytes inflate to what its digest says. The stored bytes are taken
- * from the blob as it streams by, one unit at a time; chunks that cannot be met that way are read by ranges afterwards.
+ * Checks every chunk of an open layer: that its stored bytes inflate to what its digests say, by other code than wrote them
+ * where the format has some. The stored bytes are taken from the blob as it streams by, one unit at a time; chunks that
+ * cannot be met that way are read by ranges afterwards.
  */
 export class ChunkVerifier {
   /** Chunks that were inflated and found right. */
   checked = 0;
+  /** The files in the chunks: what is proven about them on the way. */
+  readonly files: FilesInChunks;
+  readonly #wrong = new Set<Chunk>();
   readonly #layer: OpenLayer;
   readonly #own: ByteSource;
   readonly #report: (error: unknown) => void;
@@ -46,13 +51,15 @@ export class ChunkVerifier {
     this.#layer = layer;
     this.#own = own;
     this.#report = report;
+    this.files = new FilesInChunks(layer, report);
     const blob = layer.sources.indexOf(own);
     const streamed: Unit[] = [];
     this.#ranged = [];
     let reached = 0;
     for (const unit of unitsOf(layer.index.chunks)) {
-      const fits = unit.chunks[0]?.blob === blob && unit.offset >= reached && unit.end <= own.size && unit.end - unit.offset <= MAX_CHUNK;
-      if (fits) reached = unit.end;
+      // Spans may share the byte that they meet in.
+      const fits = unit.chunks[0]?.blob === blob && unit.offset >= reached - 1 && unit.end <= own.size && unit.end - unit.offset <= MAX_CHUNK;
+      if (fits) reached = Math.max(reached, unit.end);
       (fits ? streamed : this.#ranged).push(unit);
     }
     this.#streamed = streamed;
@@ -95,8 +102,15 @@ export class ChunkVerifier {
     }
   }
 
+  /** Whether a file has a chunk that was found to be wrong. */
+  isHit(node: RegularNode): boolean {
+    return this.#wrong.size > 0 && node.extents.some(({ chunk }) => this.#wrong.has(chunk));
+  }
+
   /** Watches a file of the tar and holds it against the chunks that the index has for it. Wrong ones go to `report`. */
-  watch(path: string, node: RegularNode, report: (error: unknown) => void): ContentWatcher {
+  watch(path: string, node: RegularNode, report: (error: unknown) => void): ContentWatcher | undefined {
+    // Its content is compared as a whole.
+    if (this.files.isUnproven(node)) return undefined;
     const { extents } = node;
     const whole = extents.length === 1 && isWhole(extents[0] as Extent);
     const check = (extent: Extent, digest: Digest): void => {
@@ -140,12 +154,14 @@ export class ChunkVerifier {
       ...layer,
       index: { root: layer.index.root, chunks: unit.chunks },
       sources: at ? layer.sources.map((source, i) => (i === blob ? at : source)) : layer.sources,
-      inflate: (chunk, packed) => layer.inflate(chunk, packed),
+      inflate: (chunk, packed) => (layer.recheck ? layer.recheck(chunk, packed) : layer.inflate(chunk, packed)),
     };
     const loader = new ChunkLoader(view, {}, new ChunkCache(unit.chunks.length > 1 ? CACHE_BYTES : 0));
     const load = async (chunks: readonly Chunk[], path?: string): Promise<void> => {
       for (const [chunk, bytes] of await loader.load(chunks, { ...(path !== undefined && { path }), ...(signal && { signal }) })) {
-        if (chunk.digest === undefined) this.#inflated.set(chunk, digestOf(bytes));
+        // Of stored bytes that have a digest it is the files that are compared.
+        if (chunk.digest === undefined && chunk.packedDigest === undefined) this.#inflated.set(chunk, digestOf(bytes));
+        await this.files.feed(chunk, bytes);
         this.checked += 1;
       }
     };
@@ -155,14 +171,14 @@ export class ChunkVerifier {
       if (isAbort(error)) throw error;
       // Once more and one by one, to name each file that is hit; finding their names takes a walk, which is rarely needed.
       this.#uses ??= usesOf(layer);
-      for (const chunk of unit.chunks) await load([chunk], this.#uses.get(chunk)?.path).catch(this.#report);
+      for (const chunk of unit.chunks) {
+        await load([chunk], this.#uses.get(chunk)?.path).catch((reason: unknown) => {
+          this.#wrong.add(chunk);
+          this.#report(reason);
+        });
+      }
     }
   }
-}
-
-/** Whether an extent is its whole chunk, so that the chunk's digest is the extent's. */
-export function isWhole(extent: Extent): boolean {
-  return extent.chunkOffset === 0 && extent.length === extent.chunk.size;
 }
 
 function differs(use: Use, chunk: Chunk, index: Digest, tar: Digest): LazypullError {
@@ -174,7 +190,7 @@ function unitsOf(chunks: readonly Chunk[]): Unit[] {
   for (const chunk of [...chunks].sort(storedOrder)) {
     const last = units.at(-1);
     const end = chunk.offset + chunk.length;
-    if (last && last.offset === chunk.offset && last.chunks[0]?.blob === chunk.blob) {
+    if (last && chunk.skip && last.offset === chunk.offset && last.chunks[0]?.blob === chunk.blob) {
       last.end = Math.max(last.end, end);
       last.chunks.push(chunk);
     } else {

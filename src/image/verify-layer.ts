@@ -1,7 +1,7 @@
 import { Digester, type Digest } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
 import { tap } from '../core/stream.ts';
-import type { Descriptor, DirectoryNode, ImageStore, OpenLayer } from '../core/types.ts';
+import type { ByteStream, Descriptor, DirectoryNode, ImageStore, OpenLayer, RegularNode } from '../core/types.ts';
 import { decompress } from '../codec/compression.ts';
 import { compareTrees } from '../layer/compare.ts';
 import { LayerReader } from '../layer/reader.ts';
@@ -10,7 +10,7 @@ import { walk } from '../layer/walk.ts';
 import { isTarLayer } from '../oci/media-types.ts';
 import type { ImageLayer } from './image-layer.ts';
 import { scanTar, type ContentWatcher, type ScannedTar } from './scan.ts';
-import { ChunkVerifier, isWhole } from './verify-chunks.ts';
+import { ChunkVerifier } from './verify-chunks.ts';
 import type { ProblemList, VerifiedLayer } from './verify-report.ts';
 
 export interface LayerCheckOptions {
@@ -29,65 +29,86 @@ export interface LayerCheck {
   readonly reserved: readonly string[];
 }
 
+/** A layer as one of the formats that it is in. */
+interface Reading {
+  readonly open: OpenLayer;
+  readonly chunks: ChunkVerifier;
+  /** For messages: of which index of several they speak. */
+  readonly name: string;
+}
+
 /**
- * Checks one layer in one pass over its blob: size and digest, diffID, and for a lazy format every chunk and the whole
- * index against the tar, both ways. What is wrong goes to `problems`; only what is not about the content is thrown.
+ * Checks one layer in one pass over its blob: size and digest, diffID, and for every lazy format that it is in every chunk
+ * and the whole index against the tar, both ways. What is wrong goes to `problems`; only what is not about the content is thrown.
  */
 export async function verifyLayer(store: ImageStore, layer: ImageLayer, problems: ProblemList, options: LayerCheckOptions): Promise<LayerCheck> {
   const { digest, mediaType, size } = layer.descriptor;
   const base = { digest, mediaType, size, diffId: layer.diffId };
-  const nothing: LayerCheck = { verified: { ...base, format: null, entries: 0, files: 0, chunks: 0, tarSize: 0 }, reserved: [] };
+  const nothing: LayerCheck = { verified: { ...base, format: null, formats: [], entries: 0, files: 0, chunks: 0, tarSize: 0 }, reserved: [] };
   if (layer.foreign) {
     problems.notes.add(`${layer.name} is a foreign layer: no registry holds it, it is not checked`);
     return nothing;
   }
   const before = problems.found;
-  const open = await openForCheck(layer, problems, options.signal);
-  const chunks = open && new ChunkVerifier(open, layer.stored.source, (error) => problems.addError(error, { layer: digest }));
+  const readings = await openForCheck(layer, problems, options.signal);
   let scanned: ScannedTar | undefined;
   if (isTarLayer(mediaType)) {
-    scanned = await scanLayer(store, layer, open, chunks, problems, options);
+    scanned = await scanLayer(store, layer, readings, problems, options);
   } else {
     problems.notes.add(`${layer.name} is ${mediaType}, no tar: only its digest is checked`);
     await drain(store, layer.descriptor, problems, options);
   }
-  await chunks?.finish(options.signal);
-  if (open && scanned) {
-    compareWithTar(layer, open, scanned, problems);
-    await readUnproven(layer, open, scanned, problems, options.signal);
+  for (const reading of readings) {
+    await reading.chunks.finish(options.signal);
+    for (const note of reading.open.notes?.() ?? []) problems.notes.add(`${layer.name}: ${note}`);
+    if (!scanned) continue;
+    compareWithTar(layer, reading, scanned, problems);
+    await compareContents(layer, reading, scanned, problems, options.signal);
   }
-  if (open && !scanned && problems.found === before) problems.notes.add(`${layer.name}: its index could not be compared with a tar`);
+  if (readings.length > 0 && !scanned && problems.found === before) problems.notes.add(`${layer.name}: its index could not be compared with a tar`);
+  const formats = readings.map(({ open }) => open.format);
   return {
     verified: {
       ...base,
-      format: open?.format ?? null,
+      format: formats[0] ?? null,
+      formats,
       entries: scanned?.entries ?? 0,
       files: scanned?.files ?? 0,
-      chunks: chunks?.checked ?? 0,
+      chunks: readings.reduce((sum, { chunks }) => sum + chunks.checked, 0),
       tarSize: scanned?.size ?? 0,
     },
     ...(scanned && { tree: scanned.root }),
-    reserved: open?.reserved ?? [],
+    reserved: readings.flatMap(({ open }) => open.reserved ?? []),
   };
 }
 
-async function openForCheck(layer: ImageLayer, problems: ProblemList, signal: AbortSignal): Promise<OpenLayer | undefined> {
+/** Opens the layer as everything that it is; what it would have to be pulled whole for has no index to be checked. */
+async function openForCheck(layer: ImageLayer, problems: ProblemList, signal: AbortSignal): Promise<Reading[]> {
+  const place = { layer: layer.descriptor.digest };
+  const report = (error: unknown): void => problems.addError(error, place);
+  const opened: OpenLayer[] = [];
   try {
-    if (!(await layer.format(signal))) return undefined;
-    const open = await layer.open(signal);
-    for (const message of open.problems ?? []) problems.add({ code: 'CORRUPT', message: `${layer.name}: ${message}`, layer: layer.descriptor.digest });
-    return open;
+    for (const format of await layer.formats(signal)) {
+      try {
+        if ((await format.eager?.(layer.stored, signal)) === undefined) opened.push(await layer.openAs(format, signal));
+      } catch (error) {
+        report(error);
+      }
+    }
   } catch (error) {
-    problems.addError(error, { layer: layer.descriptor.digest });
-    return undefined;
+    report(error);
   }
+  return opened.map((open) => {
+    for (const message of open.problems ?? []) problems.add({ code: 'CORRUPT', message: `${layer.name}: ${message}`, ...place });
+    const name = opened.length > 1 ? `the ${open.format} index` : 'the index';
+    return { open, chunks: new ChunkVerifier(open, layer.stored.source, report), name };
+  });
 }
 
 async function scanLayer(
   store: ImageStore,
   layer: ImageLayer,
-  open: OpenLayer | undefined,
-  chunks: ChunkVerifier | undefined,
+  readings: readonly Reading[],
   problems: ProblemList,
   { maxLayerSize, signal, moved }: LayerCheckOptions,
 ): Promise<ScannedTar | undefined> {
@@ -96,16 +117,20 @@ async function scanLayer(
   const watch = (path: string, size: number): ContentWatcher | undefined => {
     // Of several entries with one path the last one counts, in the tar as in the index.
     contents.forget(path);
-    const node = open && nodeAt(open.index.root, path);
-    return node?.type === 'file' && node.size === size ? chunks?.watch(path, node, (error) => contents.add(path, error)) : undefined;
+    const watchers = readings.flatMap(({ open, chunks }) => {
+      const node = nodeAt(open.index.root, path);
+      return (node?.type === 'file' && node.size === size && chunks.watch(path, node, (error) => contents.add(path, error))) || [];
+    });
+    return watchers.length > 1 ? together(watchers) : watchers[0];
   };
   const digester = new Digester();
   let flowed = 0;
-  const packed = tap(store.fetch(layer.descriptor, signal), ({ length }) => {
+  let packed: ByteStream = tap(store.fetch(layer.descriptor, signal), ({ length }) => {
     flowed += length;
     moved(length);
   });
-  const tar = decompress(chunks ? chunks.tap(packed, signal) : packed, { maxSize: maxLayerSize, what: layer.name, signal });
+  for (const { chunks } of readings) packed = chunks.tap(packed, signal);
+  const tar = decompress(packed, { maxSize: maxLayerSize, what: layer.name, signal });
   let scanned: ScannedTar;
   try {
     scanned = await scanTar(tap(tar, (bytes) => digester.update(bytes)), { what: layer.name, maxSize: maxLayerSize, signal, watch });
@@ -122,10 +147,18 @@ async function scanLayer(
   if (diffId !== layer.diffId) {
     problems.add({ code: 'DIGEST_MISMATCH', message: `${layer.name} inflates to diffID ${diffId}, the image config says ${layer.diffId}`, layer: digest });
   }
-  if (open?.tarSize !== undefined && open.tarSize !== scanned.size) {
-    problems.add({ code: 'SIZE_MISMATCH', message: `${layer.name} inflates to ${scanned.size} bytes, its index says ${open.tarSize}`, layer: digest });
+  for (const { open, name } of readings) {
+    if (open.tarSize === undefined || open.tarSize === scanned.size) continue;
+    problems.add({ code: 'SIZE_MISMATCH', message: `${layer.name} inflates to ${scanned.size} bytes, ${name === 'the index' ? 'its index' : name} says ${open.tarSize}`, layer: digest });
   }
   return scanned;
+}
+
+function together(watchers: readonly ContentWatcher[]): ContentWatcher {
+  return {
+    update: (bytes) => watchers.forEach((watcher) => watcher.update(bytes)),
+    finish: (digest) => watchers.forEach((watcher) => watcher.finish(digest)),
+  };
 }
 
 /** Reads a blob for its size and digest alone; a problem that is known already is not noted again. */
@@ -139,32 +172,41 @@ export async function drain(store: ImageStore, descriptor: Descriptor, problems:
 }
 
 /** Everything in the index is in the tar and says the same, and the other way round. */
-function compareWithTar(layer: ImageLayer, open: OpenLayer, scanned: ScannedTar, problems: ProblemList): void {
+function compareWithTar(layer: ImageLayer, { open, name }: Reading, scanned: ScannedTar, problems: ProblemList): void {
   const ignore = new Set(open.reserved ?? []);
   let lost = 0;
-  for (const { path, kind, detail } of compareTrees(scanned.root, open.index.root, { labels: ['the tar', 'the index'], ignore })) {
+  for (const { path, kind, detail } of compareTrees(scanned.root, open.index.root, { labels: ['the tar', name], ignore })) {
     if (kind === 'mtime-lost') lost += 1;
     else problems.add({ code: 'DIFFERENT', message: `${layer.name}: ${kind}: ${detail}`, layer: layer.descriptor.digest, path });
   }
-  if (lost > 0) problems.notes.add(`${layer.name}: ${lost} modification ${lost === 1 ? 'time has' : 'times have'} fractions of a second that the index does not keep`);
+  if (lost > 0) problems.notes.add(`${layer.name}: ${lost} modification ${lost === 1 ? 'time has' : 'times have'} fractions of a second that ${name} does not keep`);
 }
 
-/** Files whose content neither their own digest nor that of whole chunks vouches for are read the way a reader would. */
-async function readUnproven(layer: ImageLayer, open: OpenLayer, scanned: ScannedTar, problems: ProblemList, signal: AbortSignal): Promise<void> {
-  const reader = new LayerReader(open);
+/**
+ * Files that neither their own digest nor those of whole chunks vouch for: their contents came by with the chunks, and if
+ * not in order, they are read the way a reader would.
+ */
+async function compareContents(layer: ImageLayer, { open, chunks, name }: Reading, scanned: ScannedTar, problems: ProblemList, signal: AbortSignal): Promise<void> {
+  const { recheck } = open;
+  const reader = new LayerReader(recheck ? { ...open, inflate: recheck } : open);
   for (const { path, node } of walk(open.index.root)) {
-    if (node.type !== 'file' || node.digest !== undefined || node.extents.every(isWhole)) continue;
+    // What is wrong with a chunk was told already.
+    if (node.type !== 'file' || !chunks.files.isUnproven(node) || chunks.isHit(node)) continue;
     const inTar = nodeAt(scanned.root, path);
     if (inTar?.type !== 'file' || inTar.size !== node.size) continue;
     try {
-      const digester = new Digester();
-      for await (const bytes of reader.stream(node, { path, signal })) digester.update(bytes);
-      const got: Digest = digester.finish();
-      if (got !== inTar.digest) throw new LazypullError('DIGEST_MISMATCH', `content is ${got} by the index, ${inTar.digest} in the tar`, { path });
+      const got = chunks.files.contentOf(node) ?? (await digestByRanges(reader, node, path, signal));
+      if (got !== inTar.digest) throw new LazypullError('DIGEST_MISMATCH', `content is ${got} by ${name}, ${inTar.digest} in the tar`, { path });
     } catch (error) {
       problems.addError(error, { layer: layer.descriptor.digest });
     }
   }
+}
+
+async function digestByRanges(reader: LayerReader, node: RegularNode, path: string, signal: AbortSignal): Promise<Digest> {
+  const digester = new Digester();
+  for await (const bytes of reader.stream(node, { path, signal })) digester.update(bytes);
+  return digester.finish();
 }
 
 /** Files whose problems are remembered: far more than are listed. */

@@ -25,6 +25,8 @@ export interface VerifiedLayer {
   readonly diffId: Digest;
   /** Lazy format, or null for a layer in none (or a foreign one). */
   readonly format: string | null;
+  /** All lazy formats whose index was checked, that one first. */
+  readonly formats: readonly string[];
   /** Entries of the tar; 0 for a layer that is not read as one. */
   readonly entries: number;
   readonly files: number;

@@ -1,7 +1,9 @@
 import type { Digest } from '../core/digest.ts';
-import type { Descriptor, Format, Platform } from '../core/types.ts';
+import type { Format } from '../core/format.ts';
+import type { Descriptor, Platform } from '../core/types.ts';
 import { isIndexType } from '../oci/media-types.ts';
 import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
+import { examineImage } from './examine.ts';
 import { DEFAULT_MAX_LAYER_SIZE, type ImageLayer } from './image-layer.ts';
 import { ImageSet, type ReadImage } from './image-set.ts';
 import { mapLimited } from './limited.ts';
@@ -57,6 +59,7 @@ export async function verifyImage(place: Place, formats: readonly Format<unknown
       run.release(other);
     }
     run.release(one);
+    await examine(one, formats, image.images.length === 1, problems, options.signal);
   }
   await run.others(image);
   const layers = [...new Map(images.flatMap((one) => one.layers).map((layer) => [layer.digest, layer])).values()];
@@ -80,6 +83,18 @@ export async function verifyImage(place: Place, formats: readonly Format<unknown
       chunks: sum(({ chunks }) => chunks),
     },
   };
+}
+
+/** The documents that formats keep about an image. */
+async function examine(image: ReadImage, formats: readonly Format<unknown>[], alone: boolean, problems: ProblemList, signal: AbortSignal | undefined): Promise<void> {
+  const place = { image: image.descriptor.digest };
+  try {
+    const said = await examineImage(image, formats, alone, signal);
+    for (const message of said.problems) problems.add({ code: 'CORRUPT', message, ...place });
+    for (const note of said.notes) problems.notes.add(note);
+  } catch (error) {
+    problems.addError(error, place);
+  }
 }
 
 /** The image of the original for each image, by platform; what has no partner is a problem. */

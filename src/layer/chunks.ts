@@ -19,7 +19,7 @@ export interface LoadOptions {
 
 type Loaded = ReadonlyMap<Chunk, Uint8Array>;
 
-/** Fetches, inflates and checks chunks of one layer; concurrent wishes for one chunk share its request. */
+/** Fetches, checks and inflates chunks of one layer; concurrent wishes for one chunk share its request. */
 export class ChunkLoader {
   readonly #layer: OpenLayer;
   readonly #plan: PlanOptions;
@@ -33,7 +33,7 @@ export class ChunkLoader {
     this.#cache = cache;
   }
 
-  /** The inflated bytes of each chunk, held against its digest if it has one. */
+  /** The inflated bytes of each chunk; stored and inflated bytes are held against the digests that it has. */
   async load(chunks: Iterable<Chunk>, options: LoadOptions = {}): Promise<Loaded> {
     throwIfAborted(options.signal);
     const loaded = new Map<Chunk, Uint8Array>();
@@ -93,6 +93,7 @@ export class ChunkLoader {
       if (loaded.has(chunk)) continue;
       const from = chunk.offset - request.offset;
       const stored = packed.subarray(from, from + chunk.length);
+      checkPacked(chunk, stored, options);
       const neighbours = await this.#sharedUnit(chunk, stored, request.chunks);
       if (neighbours) for (const [other, bytes] of neighbours) loaded.set(other, bytes);
       if (!loaded.has(chunk)) loaded.set(chunk, await this.#inflate(chunk, stored, options));
@@ -118,6 +119,8 @@ export class ChunkLoader {
   async #sharedUnit(chunk: Chunk, stored: Uint8Array, wanted: readonly Chunk[]): Promise<Loaded | undefined> {
     const members = this.#unit(chunk);
     if (members.length < 2) return undefined;
+    // The digest of a part of the unit's bytes, or of more than them, has not vouched for a neighbour.
+    if (members.some((member) => member.packedDigest !== chunk.packedDigest)) return undefined;
     const unit = { blob: chunk.blob, offset: chunk.offset, length: stored.length, size: 0 };
     for (const member of members) unit.size = Math.max(unit.size, (member.skip ?? 0) + member.size);
     if (unit.size > Math.min(MAX_SHARED_UNIT, this.#cache.maxBytes)) return undefined;
@@ -139,7 +142,10 @@ export class ChunkLoader {
     return right;
   }
 
-  /** All chunks of the index that start at the same stored offset. */
+  /**
+   * The chunks that one stored unit holds: they start at the same stored offset, and all but one say `skip`. Chunks that
+   * do not are units of their own, even where they share bytes (spans meet inside a byte).
+   */
   #unit(chunk: Chunk): readonly Chunk[] {
     const stored = (this.#stored ??= inStoredOrder(this.#layer.index.chunks));
     let low = 0;
@@ -150,6 +156,8 @@ export class ChunkLoader {
       if (at.blob < chunk.blob || (at.blob === chunk.blob && at.offset < chunk.offset)) low = middle + 1;
       else high = middle;
     }
+    // In this order the second one has the smallest `skip` but one: without it there are two units, or only one chunk.
+    if (!stored[low + 1]?.skip) return [chunk];
     let end = low;
     while (stored[end]?.blob === chunk.blob && stored[end]?.offset === chunk.offset) end += 1;
     return stored.slice(low, end);
@@ -165,6 +173,14 @@ export class ChunkLoader {
       throw new LazypullError('LIMIT', `${what} is above the ${MAX_CHUNK} bytes allowed`, place(options, chunk.offset));
     }
   }
+}
+
+/** Before anything else is done with stored bytes. */
+function checkPacked(chunk: Chunk, stored: Uint8Array, options: LoadOptions): void {
+  const { packedDigest } = chunk;
+  const got = packedDigest && digestLike(packedDigest, stored);
+  if (got === packedDigest) return;
+  throw new LazypullError('DIGEST_MISMATCH', `${chunk.length} stored bytes have digest ${got}, not ${packedDigest}`, place(options, chunk.offset));
 }
 
 function inStoredOrder(chunks: readonly Chunk[]): readonly Chunk[] {

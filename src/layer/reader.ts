@@ -1,6 +1,7 @@
+import { concat } from '../core/bytes.ts';
 import { digestAlgorithm, Digester } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
-import type { Chunk, Extent, OpenLayer, RegularNode } from '../core/types.ts';
+import type { Chunk, Extent, FileProof, OpenLayer, RegularNode } from '../core/types.ts';
 import { ChunkCache } from './cache.ts';
 import { ChunkLoader, type LoadOptions } from './chunks.ts';
 import { DEFAULT_MAX_REQUEST, type PlanOptions } from './plan.ts';
@@ -25,16 +26,26 @@ interface Piece {
   readonly to: number;
 }
 
+/** What is loaded together: pieces of the content, and with the first ones the proof that has to come before them. */
+interface Wish {
+  readonly pieces: readonly Piece[];
+  readonly proof?: { readonly of: FileProof; readonly pieces: readonly Piece[] };
+}
+
 /**
  * Reads files of an open layer: finds the chunks, asks for their stored bytes in as few ranged requests as is sensible,
- * checks every chunk against its digest and inflates it. Safe to use for several reads at once.
+ * checks every chunk against its digests and inflates it. What the format wants to be proven about a file is proven once,
+ * before the first of its bytes is handed out. Safe to use for several reads at once.
  */
 export class LayerReader {
+  readonly #layer: OpenLayer;
   readonly #loader: ChunkLoader;
   readonly #maxRequest: number;
+  readonly #proven = new WeakSet<RegularNode>();
 
   constructor(layer: OpenLayer, options: LayerReaderOptions = {}) {
     const cache = options.cache ?? new ChunkCache(options.cacheBytes ?? DEFAULT_CACHE_BYTES);
+    this.#layer = layer;
     this.#loader = new ChunkLoader(layer, options, cache);
     this.#maxRequest = options.maxRequest ?? DEFAULT_MAX_REQUEST;
   }
@@ -71,12 +82,11 @@ export class LayerReader {
     const digester = unproven && node.digest ? new Digester(digestAlgorithm(node.digest)) : undefined;
     const stop = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
-    const steps = this.#steps(pieces(node, offset, end, options));
+    const wishes = this.#wishes(node, offset, end, options);
     const start = (): Promise<Step> | undefined => {
-      const next = steps.next();
+      const next = wishes.next();
       if (next.done) return undefined;
-      const loading = this.#loader.load(next.value.map(({ chunk }) => chunk), { ...options, signal });
-      const step = loading.then((loaded) => next.value.map(({ chunk, from, to }) => (loaded.get(chunk) as Uint8Array).subarray(from, to)));
+      const step = this.#load(node, next.value, { ...options, signal });
       // It may fail while an earlier step is still being used; whoever awaits it gets the error.
       step.catch(() => undefined);
       return step;
@@ -96,6 +106,25 @@ export class LayerReader {
     }
     const got = digester?.finish();
     if (digester && got !== node.digest) throw new LazypullError('DIGEST_MISMATCH', `file has digest ${got}, not ${node.digest}`, options);
+  }
+
+  *#wishes(node: RegularNode, offset: number, end: number, options: LoadOptions): Generator<Wish> {
+    let proof = this.#proven.has(node) ? undefined : this.#layer.proof?.(node);
+    for (const group of this.#steps(pieces(node.extents, offset, end, options))) {
+      yield proof ? { pieces: group, proof: { of: proof, pieces: [...pieces(proof.extents, 0, sizeOf(proof.extents), options)] } } : { pieces: group };
+      proof = undefined;
+    }
+  }
+
+  /** Proof and content in one plan: they often share a chunk, and nearly always a request. */
+  async #load(node: RegularNode, { pieces: wanted, proof }: Wish, options: LoadOptions): Promise<Step> {
+    const loaded = await this.#loader.load([...(proof?.pieces ?? []), ...wanted].map(({ chunk }) => chunk), options);
+    const partsOf = (all: readonly Piece[]): Step => all.map(({ chunk, from, to }) => (loaded.get(chunk) as Uint8Array).subarray(from, to));
+    if (proof) {
+      await proof.of.check(concat(partsOf(proof.pieces)));
+      this.#proven.add(node);
+    }
+    return partsOf(wanted);
   }
 
   /** Groups pieces so that a step is about one request's worth of stored bytes and bounded inflated bytes. */
@@ -122,10 +151,10 @@ export class LayerReader {
 type Step = readonly Uint8Array[];
 
 /** The parts of chunks that make up `[offset, end)` of a file; extents that leave holes or reach outside their chunk are CORRUPT. */
-function* pieces(node: RegularNode, offset: number, end: number, options: LoadOptions): Generator<Piece> {
+function* pieces(extents: readonly Extent[], offset: number, end: number, options: LoadOptions): Generator<Piece> {
   let at = offset;
-  for (let i = firstExtent(node.extents, offset); at < end; i++) {
-    const extent = node.extents[i];
+  for (let i = firstExtent(extents, offset); at < end; i++) {
+    const extent = extents[i];
     if (!extent || extent.fileOffset > at || extent.length <= 0 || extent.fileOffset + extent.length <= at) {
       throw corrupt(`index has no chunk for byte ${at} of the file`, options);
     }
@@ -135,6 +164,11 @@ function* pieces(node: RegularNode, offset: number, end: number, options: LoadOp
     yield { chunk: extent.chunk, from, to };
     at += to - from;
   }
+}
+
+function sizeOf(extents: readonly Extent[]): number {
+  const last = extents.at(-1);
+  return last ? last.fileOffset + last.length : 0;
 }
 
 /** Index of the last extent that starts at or before `offset`. */

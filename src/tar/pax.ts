@@ -79,7 +79,7 @@ export function checkPax(bytes: Buffer, start: number, end: number, place: Place
 }
 
 /** The record that starts at `at`; the next one is behind the newline at its `end`. */
-function recordAt(bytes: Buffer, at: number, end: number, place: Place): PaxRecord {
+export function recordAt(bytes: Buffer, at: number, end: number, place: Place): PaxRecord {
   let length = 0;
   let i = at;
   for (; i < end && i - at < 16; i += 1) {

@@ -4,6 +4,7 @@ const USAGE = `usage: npm run bench -- SCENARIO ARGS
 
   convert LAYOUT TAG [RUNS]    lazypull convert against ctr-remote image convert --estargz (root, containerd, stargz-snapshotter, time)
   kernels LAYOUT TAG           inflate and deflate against node:zlib, gzip and pigz over one layer
+  ztoc LAYOUT TAG [RUNS]       lazypull index of the largest layer against soci-snapshotter's builder (go, gcc), gzip and zlib (time)
 
 LAYOUT is an OCI image layout. Prints one JSON object.`;
 
@@ -14,6 +15,9 @@ if (!scenario || !layout || !tag) {
 } else if (scenario === 'convert') {
   const { benchConvert } = await import('./convert.ts');
   process.stdout.write(`${JSON.stringify(await runScope((t) => benchConvert(t, layout, tag, Number(count ?? 3))), null, 2)}\n`);
+} else if (scenario === 'ztoc') {
+  const { benchZtoc } = await import('./ztoc.ts');
+  process.stdout.write(`${JSON.stringify(await runScope((t) => benchZtoc(t, layout, tag, Number(count ?? 3))), null, 2)}\n`);
 } else if (scenario === 'kernels') {
   await import('./kernels.ts');
 } else {

@@ -6,6 +6,7 @@ import { before, describe, it } from 'node:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { after } from 'node:test';
+import { builtinFormats } from '../../formats/builtin.ts';
 import { run } from './harness.ts';
 
 /** Why a test cannot run here, if it cannot. */
@@ -13,7 +14,8 @@ function missing(shell: string): string | false {
   return spawnSync(shell, ['-c', 'exit 0']).status === 0 ? false : `${shell} is not installed`;
 }
 
-const VERBS = ['convert', 'inspect', 'ls', 'cat', 'verify', 'copy', 'serve', 'completion', 'help'];
+const formats = builtinFormats.map(({ name }) => name);
+const VERBS = ['convert', 'index', 'inspect', 'ls', 'cat', 'extract', 'verify', 'copy', 'serve', 'completion', 'help'];
 
 describe('completion', () => {
   let folder: string;
@@ -40,7 +42,7 @@ describe('completion', () => {
     assert.deepEqual(bash(''), [...VERBS].sort());
     assert.deepEqual(bash('co'), ['completion', 'convert', 'copy']);
     assert.deepEqual(bash('help', 'ser'), ['serve']);
-    assert.deepEqual(bash('convert', '--format', ''), ['estargz']);
+    assert.deepEqual(bash('convert', '--format', ''), formats.toSorted());
     assert.deepEqual(bash('--json', 'ls', '--l'), ['--long']);
     assert.deepEqual(bash('completion', ''), ['bash', 'fish', 'zsh']);
     assert.deepEqual(bash('copy', '--ref'), ['--referrers']);
@@ -60,7 +62,7 @@ describe('completion', () => {
     assert.equal(status, 0, stderr);
     assert.match(stdout, /^compdef _lazypull lazypull$/m);
     assert.match(stdout, /^serve:Serve an OCI image layout/m);
-    assert.match(stdout, /^--format\[.*\]:value:\(estargz\)$/m);
+    assert.match(stdout, new RegExp(`^--format\\[.*\\]:value:\\(${formats.join(' ')}\\)$`, 'm'));
     assert.match(stdout, /^--prefetch-list\[.*\]:file:_files$/m);
   });
 
@@ -71,7 +73,7 @@ describe('completion', () => {
       return stdout.split('\n').map((row) => row.split('\t')[0] as string).filter((word) => word !== '');
     };
     assert.deepEqual(fish('lazypull ver'), ['verify']);
-    assert.deepEqual(fish('lazypull convert --format '), ['estargz']);
+    assert.deepEqual(fish('lazypull convert --format '), formats.toSorted());
     assert.deepEqual(fish('lazypull completion '), ['bash', 'fish', 'zsh']);
     assert.deepEqual(fish('lazypull serve --read'), ['--read-only']);
   });

@@ -9,7 +9,7 @@ import { tinyLayout } from './tiny.ts';
 
 /** A format whose code fails to load: the quickest way to make a command fail with a given error. */
 function failing(error: unknown): readonly FormatEntry[] {
-  return [{ name: 'broken', summary: '', options: [], load: () => Promise.reject(error) }];
+  return [{ name: 'broken', summary: '', options: [], rewrites: true, load: () => Promise.reject(error) }];
 }
 
 describe('main', () => {
@@ -21,7 +21,7 @@ describe('main', () => {
     const { code, stdout, stderr } = await run(['--help']);
     assert.equal(code, 0);
     assert.equal(stderr, '');
-    for (const verb of ['convert', 'inspect', 'ls', 'cat', 'verify', 'copy', 'serve', 'completion']) assert.match(stdout, new RegExp(`^  ${verb} `, 'm'));
+    for (const verb of ['convert', 'index', 'inspect', 'ls', 'cat', 'extract', 'verify', 'copy', 'serve', 'completion']) assert.match(stdout, new RegExp(`^  ${verb} `, 'm'));
     for (const number of new Set(Object.values(EXIT))) assert.match(stdout, new RegExp(`^ +${number}  \\w`, 'm'));
   });
 
@@ -32,7 +32,7 @@ describe('main', () => {
   });
 
   it('has help for every command that mentions the global flags', async () => {
-    for (const verb of ['convert', 'inspect', 'ls', 'cat', 'verify', 'copy', 'serve', 'completion']) {
+    for (const verb of ['convert', 'index', 'inspect', 'ls', 'cat', 'extract', 'verify', 'copy', 'serve', 'completion']) {
       const { code, stdout } = await run([verb, '--help']);
       assert.equal(code, 0);
       assert.match(stdout, /--json/);
@@ -50,11 +50,15 @@ describe('main', () => {
       [['convert', 'a', 'b', '--max-layer-size', '10X'], /--max-layer-size.* It must be a size/],
       [['convert', 'a', 'b', '--chunk-size', '1'], /It must be from 1024 to/],
       [['convert', 'a', 'b', '--level', '10'], /from 0 to 9/],
-      [['convert', 'a', 'b', '--format', 'zip'], /Allowed choices are estargz\./],
+      [['convert', 'a', 'b', '--format', 'zip'], /Allowed choices are estargz/],
       [['ls', 'oci:x:y', '--platform', '!'], /^lazypull: .*platform/],
       [['ls', './folder'], /oci:\.\/folder/],
       [['inspect', 'docker://127.0.0.1:1/Upper'], /must be lowercase/],
       [['cat', 'oci:x:y', '/f', '--json'], /no --json/],
+      [['extract', 'oci:x:y'], /^lazypull: say where to: -o DIR, or --tar FILE\n$/],
+      [['extract', 'oci:x:y', '-o', 'x', '--tar', 'y'], /two targets/],
+      [['extract', 'oci:x:y', '--tar', '-', '--json'], /either the tar or the JSON/],
+      [['extract', 'oci:x:y', '--tar', 'y', '--no-same-owner'], /names owners in any case/],
       [['completion', 'csh'], /bash, zsh, fish/],
       [['serve', 'x', '--listen', 'nowhere'], /not an address to listen on/],
       [['ls', 'oci:x', '--username', 'u'], /--password-stdin/],
@@ -109,7 +113,7 @@ describe('main', () => {
 
   it('is cancelled by its signal', async (t) => {
     const layout = await tinyLayout(t);
-    for (const argv of [['ls', `oci:${layout}:app`], ['convert', `oci:${layout}:app`, `oci:${layout}:x`], ['verify', `oci:${layout}:app`], ['copy', `oci:${layout}:app`, `oci:${layout}:x`], ['serve', layout]]) {
+    for (const argv of [['ls', `oci:${layout}:app`], ['convert', `oci:${layout}:app`, `oci:${layout}:x`], ['verify', `oci:${layout}:app`], ['copy', `oci:${layout}:app`, `oci:${layout}:x`], ['index', `oci:${layout}:app`], ['extract', `oci:${layout}:app`, '--tar', '-'], ['serve', layout]]) {
       const { code, stdout, stderr } = await run(argv, { signal: AbortSignal.abort() });
       assert.deepEqual([code, stdout, stderr], [130, '', 'lazypull: cancelled\n'], argv[0]);
     }
@@ -118,7 +122,7 @@ describe('main', () => {
   it('calls whatever breaks after cancelling the consequence of it', async (t) => {
     const layout = await tinyLayout(t);
     const stop = new AbortController();
-    const formats: FormatEntry[] = [{ name: 'late', summary: '', options: [], load: () => (stop.abort(), Promise.reject(new LazypullError('NETWORK', 'socket closed'))) }];
+    const formats: FormatEntry[] = [{ name: 'late', summary: '', options: [], rewrites: true, load: () => (stop.abort(), Promise.reject(new LazypullError('NETWORK', 'socket closed'))) }];
     const { code, stderr } = await run(['ls', `oci:${layout}:app`], { signal: stop.signal, formats, terminal: 'stderr', env: { NO_COLOR: '1' } });
     assert.equal(code, 130);
     assert.equal(stderr, 'lazypull: stopping and cleaning up; Ctrl-C again ends at once\nlazypull: cancelled\n');

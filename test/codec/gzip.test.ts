@@ -79,16 +79,23 @@ test('blocks, and the windows in front of them', async () => {
   const all = Buffer.concat([first, second]);
   let last = -1;
   let count = 0;
+  const firsts: number[] = [];
+  const consumed: Buffer[] = [];
   await collected(gunzip(lending(pieces(packed, 30_000)), {
     onBlock: (block) => {
       count += 1;
       assert.ok(block.bit > last);
+      assert.ok(Math.ceil(block.bit / 8) >= Buffer.concat(consumed).length, 'a block comes before its bytes');
       last = block.bit;
-      const from = Math.max(block.bit > firstPacked.length * 8 ? first.length : 0, block.out - 32_768);
-      assert.ok(all.subarray(from, block.out).equals(block.window()), `block at bit ${block.bit}`);
+      if (block.first) firsts.push(block.bit / 8);
+      // Also across members.
+      assert.ok(all.subarray(Math.max(0, block.out - 32_768), block.out).equals(block.window()), `block at bit ${block.bit}`);
     },
+    onPacked: (bytes) => consumed.push(Buffer.from(bytes)),
   }));
   assert.ok(count > 20);
+  assert.deepEqual(firsts, [10, firstPacked.length + 10]);
+  assert.ok(Buffer.concat(consumed).equals(packed), 'every byte is handed on once');
 });
 
 test('zeros may follow the last member, nothing else', async () => {

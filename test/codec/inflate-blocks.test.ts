@@ -123,3 +123,17 @@ test('windows and misuse', () => {
   inflater.close();
   inflater.close();
 });
+
+test('a block that begins in the last byte before the input window moves on', () => {
+  const plain = text(1_500_000);
+  const packed = deflateRawSync(plain, { memLevel: 1 });
+  const expected = pakoBlocks(packed);
+  // Enough behind it to fill the window.
+  const cuts = expected.filter(({ bit }) => bit % 8 !== 0 && bit / 8 < packed.length - 300_000).slice(0, 40);
+  assert.equal(cuts.length, 40);
+  for (const { bit } of cuts) {
+    const cut = Math.ceil(bit / 8);
+    const { blocks } = trace([packed.subarray(0, cut), packed.subarray(cut)]);
+    assert.deepEqual(blocks.map(({ bit: at, out }) => ({ bit: at, out })), expected, `cut at ${cut}`);
+  }
+});

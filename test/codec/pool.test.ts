@@ -3,7 +3,9 @@ import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { digestOf } from '../../src/core/digest.ts';
 import { LazypullError } from '../../src/core/errors.ts';
+import type { WorkerPool } from '../../src/core/types.ts';
 import { deflatePiece, gzipMembers } from '../../src/codec/gzip-members.ts';
+import { MemberMemory } from '../../src/codec/member-memory.ts';
 import { ThreadPool } from '../../src/codec/pool.ts';
 import { noise } from '../support/noise.ts';
 
@@ -11,10 +13,10 @@ const is = (code: string) => (error: unknown) => error instanceof LazypullError 
 
 test('members come back in order with their sizes and digests', async () => {
   const pool = new ThreadPool(2);
-  const lease = await pool.lease(3000);
+  const memory = await MemberMemory.lease(pool, 3000);
   const bytes = new Uint8Array(3000).fill(7, 0, 1000).fill(8, 1000);
-  new Uint8Array(lease.memory).set(bytes);
-  const { bytes: packed, lengths, digests } = await gzipMembers(pool, lease, [{ length: 1000, hashes: [] }, { length: 2000, hashes: [{ offset: 0, length: 10 }, { offset: 10, length: 1990 }] }], 6);
+  memory.append(bytes, 0, true);
+  const { bytes: packed, lengths, digests } = await gzipMembers(pool, memory, [{ length: 1000, known: 0, hashes: [] }, { length: 2000, known: 0, hashes: [{ offset: 0, length: 10 }, { offset: 10, length: 1990 }] }], 6);
   const [first = 0, second = 0] = lengths;
   assert.equal(first + second, packed.length);
   assert.deepEqual(gunzipSync(packed.subarray(0, first)), Buffer.from(bytes.slice(0, 1000)));
@@ -25,12 +27,14 @@ test('members come back in order with their sizes and digests', async () => {
 
 test('members that grow beyond their memory come back all the same', async () => {
   const pool = new ThreadPool(1);
-  const memory = new SharedArrayBuffer(4000);
   const bytes = noise(4000);
-  new Uint8Array(memory).set(bytes);
-  const plans = Array.from({ length: 1000 }, () => ({ length: 4, hashes: [] }));
-  const { bytes: packed, lengths } = await gzipMembers(pool, { memory, release: () => undefined }, plans, 6);
-  assert.ok(packed.length > 4000);
+  // No larger than need be, which the pool's own is.
+  const lender: WorkerPool = { jobs: 1, run: (kind, job) => pool.run(kind, job), lease: async (size) => ({ memory: new SharedArrayBuffer(size), release: () => undefined }) };
+  const memory = await MemberMemory.lease(lender, bytes.length);
+  memory.append(bytes, 0, true);
+  const plans = Array.from({ length: 1000 }, () => ({ length: 4, known: 0, hashes: [] }));
+  const { bytes: packed, lengths } = await gzipMembers(pool, memory, plans, 6);
+  assert.ok(packed.length > memory.lease.memory.byteLength);
   assert.equal(lengths.reduce((sum, length) => sum + length, 0), packed.length);
   assert.deepEqual(new Uint8Array(gunzipSync(packed)), bytes);
   await pool.close();

@@ -24,6 +24,19 @@ test('a digester counts and hashes', () => {
   assert.deepEqual([digester.size, digester.finish()], [4, digestOf(text)]);
 });
 
+test('a copy of a digester goes its own way', () => {
+  for (const algorithm of ['sha256', 'sha512'] as const) {
+    const digester = new Digester(algorithm);
+    digester.update(text.subarray(0, 2));
+    const copy = digester.copy();
+    digester.update(text.subarray(2));
+    copy.update(text);
+    assert.equal(copy.size, 6);
+    assert.equal(digester.finish(), `${algorithm}:${createHash(algorithm).update(text).digest('hex')}`);
+    assert.equal(copy.finish(), `${algorithm}:${createHash(algorithm).update(text.subarray(0, 2)).update(text).digest('hex')}`);
+  }
+});
+
 test('too short, too long and wrong are three errors', async () => {
   const expected = { digest: digestOf(text), size: text.length };
   assert.deepEqual(Buffer.from(await collect(verified(streamOf(text.subarray(0, 1), text.subarray(1)), expected, 'blob'), 100)), text);

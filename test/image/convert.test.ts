@@ -5,6 +5,7 @@ import { estargz, type EstargzOptions } from '../../formats/estargz/index.ts';
 import { tinyLayout } from '../../fixtures/pairs.ts';
 import { digestOf, type Digest } from '../../src/core/digest.ts';
 import { LazypullError, type ErrorCode } from '../../src/core/errors.ts';
+import { choose } from '../../src/core/format.ts';
 import { collect, streamOf } from '../../src/core/stream.ts';
 import type { Descriptor, ImageStore } from '../../src/core/types.ts';
 import { convertImage, type ConvertOptions, type ConvertReport } from '../../src/image/convert.ts';
@@ -24,8 +25,8 @@ async function tiny(tag: string): Promise<Place> {
   return { store: await openLayout(tinyLayout), reference: tag };
 }
 
-function convert(source: Place, target: MemoryStore, options: Partial<ConvertOptions<EstargzOptions>> = {}): Promise<ConvertReport> {
-  return convertImage(source, { store: target, reference: 'out' }, estargz, { formatOptions: {}, ...options });
+function convert(source: Place, target: MemoryStore, { formatOptions = {}, ...options }: ConvertOptions & { readonly formatOptions?: EstargzOptions } = {}): Promise<ConvertReport> {
+  return convertImage(source, { store: target, reference: 'out' }, choose(estargz, formatOptions), options);
 }
 
 async function json<T>(store: ImageStore, descriptor: Descriptor, parse: (bytes: Uint8Array) => T): Promise<T> {
@@ -282,7 +283,7 @@ test('a layer whose upload breaks is made once more, and not a third time', asyn
       }),
   });
   const target = openMemory();
-  const run = (times: number): Promise<ConvertReport> => convertImage({ store: source, reference: 'in' }, { store: breaking(target, times), reference: 'out' }, estargz, { formatOptions: {} });
+  const run = (times: number): Promise<ConvertReport> => convertImage({ store: source, reference: 'in' }, { store: breaking(target, times), reference: 'out' }, choose(estargz));
   await assert.rejects(run(2), is('NETWORK', /reset/));
   await untouched(target);
   await run(1);
@@ -291,7 +292,7 @@ test('a layer whose upload breaks is made once more, and not a third time', asyn
 
 test('a digest is no target', async () => {
   const target = openMemory();
-  await assert.rejects(convertImage(await tiny('app'), { store: target, reference: digestOf() }, estargz, { formatOptions: {} }), is('USAGE', /tag/));
+  await assert.rejects(convertImage(await tiny('app'), { store: target, reference: digestOf() }, choose(estargz)), is('USAGE', /tag/));
 });
 
 test('progress adds up to the bytes of all layers, and names each layer once', async () => {

@@ -20,7 +20,7 @@ function verbs(store: ImageStore): [string, () => Promise<unknown>][] {
     ['open', () => openImage(place, [testFormat], { platform: LINUX })],
     ['copy', () => copyImage(place, target)],
     ['copy of one platform', () => copyImage(place, target, { platforms: [LINUX] })],
-    ['convert', () => convertImage(place, target, testFormat, { formatOptions: {}, dryRun: true, jobs: 1 })],
+    ['convert', () => convertImage(place, target, { format: testFormat, options: {} }, { dryRun: true, jobs: 1 })],
     ['verify', async () => {
       const { ok, problems } = await verifyImage(place, [testFormat]);
       if (!ok) throw new LazypullError(problems[0]?.code ?? 'INTERNAL', problems[0]?.message ?? '');

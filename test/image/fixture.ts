@@ -2,7 +2,8 @@ import { gzipSync } from 'node:zlib';
 import { digestOf, type Digest } from '../../src/core/digest.ts';
 import { corrupt } from '../../src/core/errors.ts';
 import { streamOf } from '../../src/core/stream.ts';
-import type { Chunk, Descriptor, Extent, Format, ImageStore, OpenLayer, Platform, StoredLayer } from '../../src/core/types.ts';
+import type { Format, StoredLayer } from '../../src/core/format.ts';
+import type { Chunk, Descriptor, Extent, ImageStore, OpenLayer, Platform } from '../../src/core/types.ts';
 import { TreeBuilder } from '../../src/layer/tree.ts';
 import { describe, encodeDocument } from '../../src/oci/documents.ts';
 import { OCI } from '../../src/oci/media-types.ts';
@@ -147,6 +148,7 @@ async function openTest(layer: StoredLayer, signal?: AbortSignal): Promise<OpenL
 }
 
 export const testFormat: Format<unknown> = {
+  kind: 'rewriting',
   name: 'test',
   detect: async (layer) => layer.descriptor.annotations?.[ANNOTATION] !== undefined,
   open: openTest,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { digestOf } from '../../src/core/digest.ts';
 import { LazypullError } from '../../src/core/errors.ts';
-import type { Format } from '../../src/core/types.ts';
+import type { Format } from '../../src/core/format.ts';
 import { inspectImage } from '../../src/image/inspect.ts';
 import { OCI } from '../../src/oci/media-types.ts';
 import { openMemory } from '../../src/oci/memory.ts';
@@ -23,7 +23,7 @@ it('inspectImage tells what each layer is and what reading it lazily costs', asy
   const indexBytes = first?.lazy?.indexBytes ?? 0;
   assert.ok(indexBytes > 100);
   assert.deepEqual(first, {
-    digest: digestOf(lazy.bytes), mediaType: OCI.layer, size: lazy.bytes.length, diffId: lazy.diffId, annotations: lazy.annotations, format: 'test', problem: null,
+    digest: digestOf(lazy.bytes), mediaType: OCI.layer, size: lazy.bytes.length, diffId: lazy.diffId, annotations: lazy.annotations, format: 'test', formats: ['test'], eager: null, problem: null,
     lazy: {
       // d, d/big, d/hard, implied/small: the directory that nobody describes is none.
       entries: 4, files: 2, chunks: 6, contentBytes: 201, indexBytes, overheadPercent: Math.round((indexBytes / lazy.bytes.length) * 10_000) / 100,

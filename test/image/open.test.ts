@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { LazypullError, type ErrorCode } from '../../src/core/errors.ts';
-import type { Descriptor, Format } from '../../src/core/types.ts';
+import type { Format } from '../../src/core/format.ts';
+import type { Descriptor } from '../../src/core/types.ts';
 import { openImage } from '../../src/image/open.ts';
 import { walk } from '../../src/layer/walk.ts';
 import { encodeDocument } from '../../src/oci/documents.ts';
@@ -193,7 +194,7 @@ describe('siblings', () => {
 
   async function siblingOf(store: MemoryStore, reference: string): Promise<readonly Descriptor[] | undefined> {
     const image = await openImage({ store, reference }, [testFormat]);
-    return (await image.layers[0]?.stored.sibling?.(SUFFIX))?.map(({ descriptor }) => descriptor);
+    return (await image.layers[0]?.stored.image?.sibling(SUFFIX))?.map(({ descriptor }) => descriptor);
   }
 
   it('are found by tag, in the same store, and their reads are counted', async () => {
@@ -201,7 +202,7 @@ describe('siblings', () => {
     const side = lazyLayer([{ path: 'x', content: 'x' }]);
     await putImage(store, { layers: [side] }, `app${SUFFIX}`);
     const image = await openImage({ store, reference: 'app' }, [testFormat]);
-    const [layer] = (await image.layers[0]?.stored.sibling?.(SUFFIX)) ?? [];
+    const [layer] = (await image.layers[0]?.stored.image?.sibling(SUFFIX)) ?? [];
     await layer?.source.read(0, 10);
     assert.deepEqual(image.stats(), { requests: 1, bytes: 10 });
     assert.equal(layer?.descriptor.size, side.bytes.length);

@@ -4,7 +4,8 @@ import { gzipSync } from 'node:zlib';
 import { digestOf } from '../../src/core/digest.ts';
 import { LazypullError, type ErrorCode } from '../../src/core/errors.ts';
 import { MemorySource } from '../../src/core/source.ts';
-import type { Descriptor, Format, ImageStore } from '../../src/core/types.ts';
+import type { Format } from '../../src/core/format.ts';
+import type { Descriptor, ImageStore } from '../../src/core/types.ts';
 import type { ImageProgress } from '../../src/image/progress.ts';
 import { collect } from '../../src/core/stream.ts';
 import { verifyImage, type VerifyOptions } from '../../src/image/verify.ts';
@@ -57,8 +58,8 @@ describe('verifyImage', () => {
     assert.equal(report.ok, true);
     const [first, second] = report.images[0]?.layers ?? [];
     // 220 bytes in chunks of 64, the small file and the format's own.
-    assert.deepEqual(first, { digest: digestOf(lazy.bytes), mediaType: OCI.layer, size: lazy.bytes.length, diffId: lazy.diffId, format: 'test', entries: 7, files: 4, chunks: 6, tarSize: lazy.bytes.length });
-    assert.deepEqual([second?.format, second?.files, second?.chunks], [null, 3, 0]);
+    assert.deepEqual(first, { digest: digestOf(lazy.bytes), mediaType: OCI.layer, size: lazy.bytes.length, diffId: lazy.diffId, format: 'test', formats: ['test'], entries: 7, files: 4, chunks: 6, tarSize: lazy.bytes.length });
+    assert.deepEqual([second?.format, second?.formats, second?.files, second?.chunks], [null, [], 3, 0]);
     assert.deepEqual(report.totals.chunks, 6);
     assert.deepEqual(report.totals.blobs, 4);
     assert.deepEqual(report.totals.manifests, 1);

@@ -86,14 +86,23 @@ export async function findSnapshotter(t: Scope): Promise<Snapshotter | string> {
 
 export type GoProgram = { readonly program: string; readonly reason?: undefined } | { readonly program?: undefined; readonly reason: string };
 
-/** Builds one of the Go programs in test/interop. Only a missing Go or missing modules are reasons to skip; a program that does not compile fails. */
-export async function buildGo(t: Scope, name: string): Promise<GoProgram> {
+/**
+ * Builds one of the Go programs in test/interop. Only a missing Go or missing modules are reasons to skip; a program that does not compile fails.
+ * `archive`: it contains C that is linked with this static library, so a C compiler is needed, too.
+ */
+export async function buildGo(t: Scope, name: string, archive?: string): Promise<GoProgram> {
   if (!findTool('go')) return { reason: 'go is not installed' };
+  if (archive !== undefined) {
+    if (!findTool('gcc')) return { reason: 'gcc is not installed' };
+    // gcc answers with the bare name when it finds no such file.
+    const { text } = await run('gcc', [`-print-file-name=${archive}`]);
+    if (text.trim() === archive) return { reason: `${archive} is not installed` };
+  }
   const cwd = join(root, 'test', 'interop', name);
   const program = join(scratch(t), name);
   // Go keeps its own settings (proxy, caches) in the environment and in the home folder.
   const home = process.env['HOME'] && existsSync(process.env['HOME']) ? process.env['HOME'] : scratch(t);
-  const env = { ...process.env, HOME: home, GOTOOLCHAIN: 'local', GOFLAGS: '-mod=readonly -modcacherw', CGO_ENABLED: '0' };
+  const env = { ...process.env, HOME: home, GOTOOLCHAIN: 'local', GOFLAGS: '-mod=readonly -modcacherw', CGO_ENABLED: archive === undefined ? '0' : '1' };
   const fetched = await run('go', ['mod', 'download'], { cwd, env, timeout: 240_000 }).catch(String);
   if (typeof fetched === 'string') return { reason: `the modules of ${name} did not arrive in time` };
   if (fetched.code !== 0) return { reason: `the modules of ${name} cannot be had: ${fetched.stderr.trim().split('\n').at(-1) ?? ''}` };

@@ -50,6 +50,7 @@ Example:
       const report = await withProgress(out, meter, () => copyImage(from, to, {
         signal: app.io.signal,
         companions: app.formats.flatMap((format) => format.companions ?? []),
+        bindings: app.formats.flatMap((format) => format.binding ?? []),
         ...(platforms ? { platforms } : {}),
         ...(flags.referrers ? { referrers: true } : {}),
         ...(flags.dryRun ? { dryRun: true } : {}),

@@ -1,15 +1,12 @@
 import type { Command } from 'commander';
 import type { FileNode } from '../../core/types.ts';
-import { loadFormats, outputOf, type AddCommand } from '../app.ts';
-import { addPlatformOption } from '../flags.ts';
+import type { AddCommand } from '../app.ts';
 import type { Output } from '../output.ts';
-import { addRegistryOptions, type RegistryFlags } from '../registry-flags.ts';
+import { addReadOptions, readImage, type ReadFlags } from '../read-image.ts';
 
-interface Flags extends RegistryFlags {
+interface Flags extends ReadFlags {
   readonly long?: boolean;
   readonly recursive?: boolean;
-  readonly stats?: boolean;
-  readonly platform?: string;
 }
 
 interface Row {
@@ -30,28 +27,17 @@ export const addLs: AddCommand = (program, app) => {
     .argument('<image>', 'the image')
     .argument('[path]', 'a directory or file in it', '/')
     .option('-l, --long', 'also show permissions, owner, size, time (UTC) and link target')
-    .option('-R, --recursive', 'also list what is below')
-    .option('--stats', 'say on standard error how much was fetched');
-  addPlatformOption(command, "this machine's");
-  addRegistryOptions(command);
+    .option('-R, --recursive', 'also list what is below');
+  addReadOptions(command);
   command.addHelpText('after', '\nExample:\n  lazypull ls -l oci:./layout:app-esgz /usr/bin');
   command.action(async (text: string, path: string, flags: Flags, self: Command) => {
-    const [{ LazypullError }, { openImage }, { parsePlatform }, { compareNames, joinPath, walk }, { Places }, { readStats }, { listedEntry }] = await Promise.all([
+    const [{ LazypullError }, { compareNames, joinPath, walk }, { listedEntry }] = await Promise.all([
       import('../../core/errors.ts'),
-      import('../../image/open.ts'),
-      import('../../oci/platform.ts'),
       import('../../layer/walk.ts'),
-      import('../places.ts'),
-      import('../read-stats.ts'),
       import('../listing.ts'),
     ]);
-    const out = outputOf(app, self);
     const { signal } = app.io;
-    const options = { signal, ...(flags.platform ? { platform: parsePlatform(flags.platform) } : {}) };
-    await Places.use(app, out, flags, async (places) => {
-      const place = await places.open(text);
-      const image = await openImage(place, await loadFormats(app), options);
-      for (const warning of image.warnings) out.warn(warning);
+    await readImage(app, self, text, flags, async (image, out) => {
       // Like ls, -l shows a symlink itself; a trailing slash asks for what it leads to.
       const found = await image.find(path, { followSymlinks: !flags.long, signal });
       if (!found) throw new LazypullError('NOT_FOUND', 'no such file in the image', { path });
@@ -67,7 +53,6 @@ export const addLs: AddCommand = (program, app) => {
       }
       if (out.json) await out.object({ digest: image.descriptor.digest, path: `/${found.path}`, entries: rows.map((row) => listedEntry(row.path, row.node)), stats: image.stats() });
       else await print(rows, flags.long ?? false, out);
-      if (flags.stats) out.say(readStats(image));
     });
   });
 };

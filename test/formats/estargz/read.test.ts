@@ -7,14 +7,15 @@ import { digestOf } from '../../../src/core/digest.ts';
 import { LazypullError, type ErrorCode } from '../../../src/core/errors.ts';
 import { MemorySource } from '../../../src/core/source.ts';
 import { collect } from '../../../src/core/stream.ts';
-import type { Descriptor, DirectoryNode, RegularNode, StoredLayer } from '../../../src/core/types.ts';
+import type { StoredLayer } from '../../../src/core/format.ts';
+import type { Descriptor, DirectoryNode, RegularNode } from '../../../src/core/types.ts';
 import { lookup } from '../../../src/layer/lookup.ts';
 import { LayerReader } from '../../../src/layer/reader.ts';
 import { walk } from '../../../src/layer/walk.ts';
 import { estargz } from '../../../formats/estargz/index.ts';
 import { encodeFooter, encodeTocEntry, TOC_HEAD, TOC_NAME, TOC_TAIL, type FooterKind, type TocEntry } from '../../../formats/estargz/layout.ts';
 import { fixtures, loadPairs, type Pair } from '../../../fixtures/pairs.ts';
-import { convertTar, stored, strangers } from '../../support/layers.ts';
+import { convertTar, lonelyImage, stored, strangers } from '../../support/layers.ts';
 import { archive, entries } from '../../support/tar-blocks.ts';
 import { file, simple } from '../../support/tar-corpus.ts';
 
@@ -23,11 +24,13 @@ function layerOf(kind: string, { blob, facts }: Pair): StoredLayer {
   return {
     descriptor: { mediaType, digest, size, annotations } as Descriptor,
     source: new MemorySource(blob),
-    sibling: async () => {
-      if (!externalToc) return undefined;
-      const toc = readFileSync(join(fixtures, kind, 'estargz', externalToc.layer));
-      return [{ descriptor: { mediaType, ...externalToc } as unknown as Descriptor, source: new MemorySource(toc) }];
-    },
+    image: lonelyImage({
+      sibling: async () => {
+        if (!externalToc) return undefined;
+        const toc = readFileSync(join(fixtures, kind, 'estargz', externalToc.layer));
+        return [{ descriptor: { mediaType, ...externalToc } as unknown as Descriptor, source: new MemorySource(toc) }];
+      },
+    }),
   };
 }
 

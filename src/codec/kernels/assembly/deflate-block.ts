@@ -18,6 +18,8 @@ let recentStart: usize = 0;
 let recentMatches: usize = MATCHES;
 /** Where the next match goes. */
 let matchesEnd: usize = MATCHES;
+/** First byte that neither a match nor literals have been added for. */
+let open: usize = 0;
 
 /** Fills LENGTH_INFO; once per instance. */
 export function prepareLengths(): void {
@@ -31,7 +33,7 @@ export function prepareLengths(): void {
 }
 
 export function beginBlocks(start: usize): void {
-  blockStart = recentStart = start;
+  blockStart = recentStart = open = start;
   recentMatches = matchesEnd = MATCHES;
   memory.fill(RECENT_COUNTS, 0, SYMBOLS << 2);
 }
@@ -47,24 +49,33 @@ export function countLiteral(at: usize): void {
   increment(RECENT_COUNTS + (<u32>load<u8>(at) << 2));
 }
 
-/** Adds a match behind `run` literals. */
+/** Adds a match at `at`; what lies between it and the one before are literals. */
 // @inline
-export function addMatch(run: u32, length: u32, distance: u32): void {
+export function addMatch(at: usize, length: u32, distance: u32): void {
   const d = distance - 1;
   const top: u32 = 31 - clz(d | 1);
   const symbol = select<u32>(d, (top << 1) + ((d >> (top - 1)) & 1), d < 2);
-  store<u32>(matchesEnd, run);
+  store<u32>(matchesEnd, <u32>(at - open));
+  open = at + length;
   store<u32>(matchesEnd, (length << 20) | (symbol << 15) | d, 4);
   matchesEnd += 8;
   increment(RECENT_COUNTS + ((load<u32>(LENGTH_INFO + (length << 2)) & 511) << 2));
   increment(RECENT_COUNTS + ((DISTANCES + symbol) << 2));
 }
 
-/** Adds literals with no match behind them. */
-export function addLiterals(run: u32): void {
-  store<u32>(matchesEnd, run);
+/** Literals up to `at` that were counted and not added yet. */
+// @inline
+export function openLiterals(at: usize): usize {
+  return at - open;
+}
+
+/** Adds the literals up to `at` with no match behind them. */
+export function addLiterals(at: usize): void {
+  if (at == open) return;
+  store<u32>(matchesEnd, <u32>(at - open));
   store<u32>(matchesEnd, 0, 4);
   matchesEnd += 8;
+  open = at;
 }
 
 /** f * log2(f) for four counts: exact powers of two, off by at most 0.0012 * f between them; 0 for 0. */

@@ -55,4 +55,8 @@ export const FIRST: usize = 64;
 
 /** Output of one run. No block is larger than its stored form, and blocks but the last hold at least 4 KiB. */
 export const OUTPUT: usize = DATA + 65536 + SEGMENT + 65536;
-export const MEMORY_END: usize = OUTPUT + SEGMENT + 65536;
+
+/** Log of known matches, as much as a segment can need: an entry for every 3 bytes, and the heads of pieces. */
+export const KNOWN: usize = OUTPUT + SEGMENT + 65536;
+export const KNOWN_SIZE: usize = (SEGMENT / 3 + 16384) << 2;
+export const MEMORY_END: usize = KNOWN + KNOWN_SIZE;

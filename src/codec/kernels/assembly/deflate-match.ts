@@ -3,7 +3,7 @@
 // Positions whose next four bytes hash alike share a row, which remembers the 16 latest of them, newest first, and a tag
 // of 8 further hash bits for each. One vector compare of the tags yields the candidates worth a look: no chain to walk.
 // A second, plain table remembers the latest occurrence of three bytes, for matches of that length.
-import { addLiterals, addMatch, beginBlocks, countLiteral, endBlocks, endStretch } from './deflate-block';
+import { addLiterals, addMatch, countLiteral, endStretch, openLiterals } from './deflate-block';
 import { ROW_BITS, ROWS, TRIPLE_BITS, TRIPLES } from './deflate-map';
 
 const MAX_LENGTH: u32 = 258;
@@ -32,6 +32,11 @@ let goodMatch: u32 = 0;
 let lazyMatch: u32 = 0;
 let lazierMatch: u32 = 0;
 let niceLength: u32 = 0;
+
+/** Where the present stretch is complete, and how it is searched. */
+let stretchEnd: usize = 0;
+let tries: u32 = 0;
+let nothing: u32 = 0;
 
 /**
  * How hard to try. `binary`, `text`: candidates looked at per position, 1 to 16. `good`: a match of this length halves them
@@ -75,7 +80,7 @@ function insert(row: usize, tags: v128, hash: u32, at: u32): void {
 
 /** Length of a match of which 16 bytes are known, up to `longest`. */
 // @inline
-function extend(at: usize, distance: u32, longest: u32): u32 {
+export function extend(at: usize, distance: u32, longest: u32): u32 {
   const from = at - distance;
   let length: u32 = 16;
   while (length < longest) {
@@ -109,25 +114,70 @@ function beats(match: u32, earlier: u32, waited: u32): bool {
   return ((lengthOf(match) - lengthOf(earlier)) << 2) + <u32>clz(distanceOf(match)) > <u32>clz(distanceOf(earlier)) + 2 + (waited << 2);
 }
 
-/**
- * Compresses `[start, end)`; matches may reach back to `oldest`. With `final` the last block says so.
- * Up to 24 bytes beyond `end` are read, so they should be the same for the same input.
- */
-export function compressRange(oldest: usize, start: usize, end: usize, final: bool): void {
-  beginBlocks(start);
+/** Begins with the first stretch. What it is like is not known yet; small files are text more often than not. */
+export function beginStretches(start: usize): void {
+  stretchEnd = start + STRETCH;
+  tries = textTries;
+  nothing = NOTHING_IN_TEXT;
+}
+
+/** Ends the stretch at `at` if it is long enough; `at` is the end of a match or of literals that were added. */
+// @inline
+export function mayEndStretch(at: usize): void {
+  if (at >= stretchEnd) nextStretch(at);
+}
+
+/** The same behind a literal: a row of them is added once it is long. */
+// @inline
+function mayEndStretchInLiterals(at: usize): void {
+  if (at >= stretchEnd && openLiterals(at) >= MIN_LITERALS) {
+    addLiterals(at);
+    nextStretch(at);
+  }
+}
+
+/** Adds literals; returns their end. Stretches end at the same bytes however a row of literals is handed over. */
+export function literalsEnd(start: usize, end: usize): usize {
   let at = start;
-  /** First byte not yet covered by a match or by literals that were added. */
-  let open = start;
+  while (at < end) {
+    const next = min(end, max(at + 1, max(stretchEnd, at - openLiterals(at) + MIN_LITERALS)));
+    for (; at < next; at++) countLiteral(at);
+    mayEndStretchInLiterals(at);
+  }
+  return at;
+}
+
+function nextStretch(at: usize): void {
+  const text = endStretch(at);
+  tries = text ? textTries : binaryTries;
+  nothing = text ? NOTHING_IN_TEXT : NOTHING;
+  stretchEnd = at + STRETCH;
+}
+
+/** Enters `[start, until)` into the tables without a search. Nothing at `end` or behind it is looked at. */
+export function remember(start: usize, until: usize, end: usize): void {
+  const stop = min(until, end - 3);
+  for (let at = start; at < stop; at++) {
+    const four = load<u32>(at);
+    const hash = hashOf(four);
+    const row = rowOf(hash);
+    insert(row, v128.load(row), hash, <u32>at);
+    store<u16>(tripleOf(four), <u32>at);
+  }
+}
+
+/**
+ * Adds the bytes from `start` up to `until`; the last match may go beyond, up to `end`. Matches may reach back to `oldest`.
+ * Returns the first byte not covered. Up to 24 bytes beyond `end` are read, so they should be the same for the same input.
+ */
+export function search(oldest: usize, start: usize, until: usize, end: usize): usize {
+  let at = start;
   /** Where the search began to be in vain. */
   let quiet = start;
-  let stretchEnd = start + STRETCH;
   /** The match that waits for a better one, 0 when there is none: it was found one position before `at`, or two if `waited`. */
   let waiting: u32 = 0;
   let waited: u32 = 0;
-  // What the first stretch is like is not known yet; small files are text more often than not.
-  let tries = textTries;
-  let nothing = NOTHING_IN_TEXT;
-  const hashEnd = end - start < 4 ? start : end - 3;
+  const hashEnd = end - start < 4 ? start : min(until, end - 3);
   while (at < hashEnd) {
     const four = load<u32>(at);
     const hash = hashOf(four);
@@ -195,43 +245,22 @@ export function compressRange(oldest: usize, start: usize, end: usize, final: bo
         countLiteral(at);
         at++;
       } while (at < next);
-      if (at >= stretchEnd && at - open >= MIN_LITERALS) {
-        addLiterals(<u32>(at - open));
-        open = at;
-        const text = endStretch(at);
-        tries = text ? textTries : binaryTries;
-        nothing = text ? NOTHING_IN_TEXT : NOTHING;
-        stretchEnd = at + STRETCH;
-      }
+      mayEndStretchInLiterals(at);
       continue;
     }
 
-    addMatch(<u32>(at - open), lengthOf(waiting), distanceOf(waiting));
+    addMatch(at, lengthOf(waiting), distanceOf(waiting));
     at += lengthOf(waiting);
-    open = quiet = at;
+    quiet = at;
     waiting = 0;
-    const insertEnd = min(at, hashEnd);
-    for (; inserted < insertEnd; inserted++) {
-      const skipped = load<u32>(inserted);
-      const skippedHash = hashOf(skipped);
-      const skippedRow = rowOf(skippedHash);
-      insert(skippedRow, v128.load(skippedRow), skippedHash, <u32>inserted);
-      store<u16>(tripleOf(skipped), <u32>inserted);
-    }
-    if (at >= stretchEnd) {
-      const text = endStretch(at);
-      tries = text ? textTries : binaryTries;
-      nothing = text ? NOTHING_IN_TEXT : NOTHING;
-      stretchEnd = at + STRETCH;
-    }
+    remember(inserted, min(at, hashEnd), end);
+    mayEndStretch(at);
   }
   if (waiting != 0) {
     at -= 1 + waited;
-    addMatch(<u32>(at - open), lengthOf(waiting), distanceOf(waiting));
+    addMatch(at, lengthOf(waiting), distanceOf(waiting));
     at += lengthOf(waiting);
-    open = at;
   }
-  for (; at < end; at++) countLiteral(at);
-  if (open < end) addLiterals(<u32>(end - open));
-  endBlocks(end, final);
+  for (; at < until; at++) countLiteral(at);
+  return at;
 }

@@ -1,11 +1,12 @@
 // Deflate (RFC 1951). The caller places up to SEGMENT bytes of input at `place(size)`, calls `compress` and takes what
-// is at OUTPUT; longer input is a row of segments.
+// is at OUTPUT; longer input is a row of segments. Before each `compress` it may place what is known of the matches.
 import { align, outputAt, putStored, resetBits, rewindOutput } from './deflate-bits';
 import { prepareLengths } from './deflate-block';
-import { DATA, FIRST, HISTORY, MEMORY_END, OUTPUT, ROW_BITS, ROWS, SEGMENT, TRIPLE_BITS, TRIPLES } from './deflate-map';
-import { compressRange, setEffort } from './deflate-match';
+import { compressRange, forget, knownAt, setKnown } from './deflate-known';
+import { DATA, FIRST, HISTORY, KNOWN, KNOWN_SIZE, MEMORY_END, OUTPUT, ROW_BITS, ROWS, SEGMENT, TRIPLE_BITS, TRIPLES } from './deflate-map';
+import { setEffort } from './deflate-match';
 
-export { MEMORY_END, OUTPUT, SEGMENT, setEffort };
+export { KNOWN, KNOWN_SIZE, MEMORY_END, OUTPUT, SEGMENT, knownAt, setEffort, setKnown };
 
 /** What `compress` is to do at the end of its input. */
 const CONTINUE: u32 = 0;
@@ -16,6 +17,8 @@ let unused: usize = 65536;
 /** Where the present segment lies, and how many bytes in front of it matches may reach. */
 let at: usize = DATA + FIRST;
 let reach: usize = 0;
+/** Where the first byte of the input lies, or would lie if the segments in front had stayed. */
+let origin: usize = 0;
 
 prepareLengths();
 
@@ -38,6 +41,8 @@ export function begin(size: u32): usize {
   at = DATA + unused;
   unused += size;
   reach = 0;
+  origin = at;
+  forget();
   resetBits();
   return at;
 }
@@ -46,6 +51,7 @@ export function begin(size: u32): usize {
 export function next(): usize {
   memory.copy(at - HISTORY, at + SEGMENT - HISTORY, HISTORY);
   reach = HISTORY;
+  origin -= SEGMENT;
   return at;
 }
 
@@ -54,7 +60,7 @@ export function compress(size: u32, end: u32): u32 {
   rewindOutput();
   // Comparisons look past the end before lengths are cut to it; what they find there must always be the same.
   memory.fill(at + size, 0, 32);
-  compressRange(at - reach, at, at + size, end == FINISH);
+  compressRange(origin, at - reach, at, at + size, end == FINISH);
   return finish(end);
 }
 

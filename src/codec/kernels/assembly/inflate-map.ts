@@ -45,4 +45,13 @@ export const OUTPUT: usize = INPUT + INPUT_SIZE + INPUT_SLACK;
 export const HISTORY: usize = 32768;
 export const OUTPUT_SIZE: usize = HISTORY + (1 << 20);
 export const OUTPUT_SLACK: usize = 1024;
-export const MEMORY_END: usize = OUTPUT + OUTPUT_SIZE + OUTPUT_SLACK;
+
+/**
+ * Match log of what is new in the output window, u32 per match: literals in front of it << 23 | length - 3 << 15 |
+ * distance - 1. More literals than fit have an entry of their own in front: LONG_RUN << 23 | literals. A match is 3 bytes
+ * or more, and the last one may begin just below the window's end.
+ */
+export const MATCHES: usize = OUTPUT + OUTPUT_SIZE + OUTPUT_SLACK;
+export const MATCHES_SIZE: usize = (OUTPUT_SIZE / 3 + 4) << 2;
+export const LONG_RUN: u32 = 511;
+export const MEMORY_END: usize = MATCHES + MATCHES_SIZE;

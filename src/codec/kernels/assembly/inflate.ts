@@ -4,13 +4,14 @@ import { copyMatch } from './inflate-copy';
 import {
   CODE_TABLE, DISTANCE_BITS, DISTANCE_TABLE, HISTORY, INPUT, INPUT_SIZE, INPUT_SLACK, LENS, LITERAL_BITS, LITERAL_TABLE, LOG, LOG_ENTRIES, MEMORY_END, OUTPUT, OUTPUT_SIZE, SORTED,
 } from './inflate-map';
+import { emptyMatches, logMatch, matchedTo, matchesEnd, seekMatch, setMatches, soughtOut } from './inflate-matches';
 import {
   BAD_BLOCK_TYPE, BAD_CODE_LENGTHS, BAD_DISTANCE, BAD_DISTANCE_CODE, BAD_LITERAL_CODE, BAD_REPEAT, BAD_STORED_LENGTH, BAD_SYMBOL, CONTINUE, DONE, LOG_FULL,
   NEED_INPUT, NO_END_OF_BLOCK, OUTPUT_FULL, TOO_FAR_BACK, TOO_MANY_SYMBOLS, TRUNCATED,
 } from './inflate-status';
 import { buildCodeTable, buildDistanceTable, buildFixedTables, buildLiteralTable, END_OF_BLOCK, EXCEPTION, prepareMeanings, SUBTABLE } from './inflate-tables';
 
-export { INPUT, INPUT_SIZE, OUTPUT, OUTPUT_SIZE, HISTORY, LOG, LOG_ENTRIES, MEMORY_END };
+export { INPUT, INPUT_SIZE, OUTPUT, OUTPUT_SIZE, HISTORY, LOG, LOG_ENTRIES, MEMORY_END, emptyMatches, seekMatch, soughtOut };
 
 /** Where the decoder stands: in front of a block header, inside a stored or compressed block, or behind the last. */
 const AT_HEADER: u32 = 0;
@@ -249,6 +250,8 @@ function codes(): i32 {
   let count = bitCount;
   const literalMask: u64 = (1 << LITERAL_BITS) - 1;
   const distanceMask: u64 = (1 << DISTANCE_BITS) - 1;
+  let matches = matchesEnd;
+  let matched = matchedTo;
   let status: i32 = CONTINUE;
 
   if (input < fast) {
@@ -332,14 +335,17 @@ function codes(): i32 {
         break;
       }
       entry = load<u32>(LITERAL_TABLE + (<usize>(buffer & literalMask) << 2));
+      matches = logMatch(matches, <u32>(out - matched), <u32>distance, length);
       copyMatch(out, distance, length);
       out += length;
+      matched = out;
     }
     count &= 63;
   }
 
   inputAt = input;
   outputAt = out;
+  setMatches(matches, matched);
   bitBuffer = buffer;
   bitCount = count;
   settle();
@@ -385,6 +391,7 @@ function codesNearEnd(): i32 {
     if (entry & EXCEPTION) return BAD_DISTANCE;
     const distance: usize = (entry >> 16) + <u32>((saved & ~(<u64>-1 << entry)) >> (entry >> 8));
     if (distance > outputAt - outputStart) return TOO_FAR_BACK;
+    setMatches(logMatch(matchesEnd, <u32>(outputAt - matchedTo), <u32>distance, length), outputAt + length);
     copyMatch(outputAt, distance, length);
     outputAt += length;
   }

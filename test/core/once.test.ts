@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { LazypullError, throwIfAborted } from '../../src/core/errors.ts';
-import { Once } from '../../src/image/once.ts';
+import { Once } from '../../src/core/once.ts';
 
 it('Once makes a value once, also for those who ask at the same time', async () => {
   let made = 0;

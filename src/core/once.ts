@@ -1,4 +1,4 @@
-import { isAbort } from '../core/errors.ts';
+import { isAbort } from './errors.ts';
 
 /**
  * A value that is made when first asked for and then kept. Failures are not kept: the next one to ask tries again, and so

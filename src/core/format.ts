@@ -1,0 +1,262 @@
+import type { Digest } from './digest.ts';
+import type { ByteSource, ByteStream, Descriptor, Ingest, OpenLayer, WorkerPool } from './types.ts';
+
+/** The image that a stored layer belongs to, as far as formats may look at it. Everything is in one repository. */
+export interface StoredImage {
+  /** Of the image's manifest. */
+  readonly descriptor: Descriptor;
+  /** The manifest's annotations. */
+  readonly annotations: Readonly<Record<string, string>>;
+  /** The manifest's layers, lowest first. */
+  readonly layers: readonly Descriptor[];
+  /** All entries of the index that the image was found in; absent when it was found by itself. */
+  readonly entries?: readonly Descriptor[];
+  /** The descriptor of a manifest; undefined when it is not in the repository. */
+  resolve(digest: Digest, signal?: AbortSignal): Promise<Descriptor | undefined>;
+  /** A whole blob or manifest of at most `limit` bytes (LIMIT above), size and digest checked. */
+  fetch(descriptor: Descriptor, limit: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Random access to a blob, ranges not checked. */
+  open(descriptor: Descriptor): ByteSource;
+  /** Manifests whose subject is this image, of one artifact type. */
+  referrers(artifactType: string, signal?: AbortSignal): Promise<readonly Descriptor[]>;
+  /** Layers of the image whose tag is this image's tag plus a suffix (eStargz external TOC). */
+  sibling(suffix: string, signal?: AbortSignal): Promise<readonly StoredLayer[] | undefined>;
+}
+
+/** A stored layer as a reader meets it. */
+export interface StoredLayer {
+  readonly descriptor: Descriptor;
+  readonly source: ByteSource;
+  /** Absent for a layer on its own. */
+  readonly image?: StoredImage;
+}
+
+/** A layer as a converter meets it. Each call starts a new pass over the same bytes. */
+export interface LayerInput {
+  readonly descriptor: Descriptor;
+  /** Digest of the plain tar, as the image config has it. */
+  readonly diffId: Digest;
+  /** The layer as stored: size and digest are checked as it flows. */
+  packed(): ByteStream;
+  /** The layer inflated to plain tar: also held against the config's diff_id. */
+  tar(): ByteStream;
+}
+
+/** A layer that a format takes over as it is. */
+export interface AdoptedLayer {
+  readonly descriptor: Descriptor;
+  readonly entries: number;
+  readonly chunks: number;
+}
+
+/** What there is to say about work on one layer. */
+export interface LayerFacts {
+  /** Entries in the layer's index. */
+  readonly entries: number;
+  /** Chunks in the layer's index. */
+  readonly chunks: number;
+  /** Things a user should hear about, one line each. */
+  readonly warnings?: readonly string[];
+}
+
+/** What a format made of one layer. */
+export interface ConvertedLayer extends LayerFacts {
+  /** For the new manifest, annotations included. */
+  readonly descriptor: Descriptor;
+  /** Digest of the new layer's plain tar, for `rootfs.diff_ids`. */
+  readonly diffId: Digest;
+  /** Bytes of that plain tar. */
+  readonly tarSize: number;
+  /** Wishes among the options that this layer had nothing for; a user should hear of those that no layer had anything for. */
+  readonly unused?: readonly string[];
+  /** Further blobs that belong to this layer and that the format's `finish` publishes (eStargz external TOC). */
+  readonly attachments?: readonly Descriptor[];
+  /** What the format's `assemble` wants to know about the layer. */
+  readonly details?: unknown;
+}
+
+/** What a format's `convert` needs besides the layer. */
+export interface ConvertContext {
+  readonly ingest: Ingest;
+  /** Shared by all layers of a conversion. */
+  readonly workers: WorkerPool;
+  readonly signal?: AbortSignal;
+  /** Who else wants to know the new layer: the format tells it of every point where a gzip member begins, and of all bytes. */
+  readonly follower?: Pick<LayerFollower, 'point' | 'packed' | 'tar'>;
+  /** For formats whose layers are made in order: what became of the layers below, lowest first. */
+  readonly below?: readonly ConvertedLayer[];
+}
+
+/** One image whose layers a format has converted. */
+export interface ConvertedImage {
+  /** Lowest first. */
+  readonly layers: readonly ConvertedLayer[];
+  readonly ingest: Ingest;
+  readonly signal?: AbortSignal;
+}
+
+/** A layer as the new manifest and config name it. */
+export interface AssembledLayer {
+  readonly descriptor: Descriptor;
+  readonly diffId: Digest;
+  /** For the config's history. */
+  readonly createdBy?: string;
+}
+
+/** What becomes of an image as a whole. */
+export interface AssembledImage {
+  /** In place of the converted layers. */
+  readonly layers: readonly AssembledLayer[];
+  /** To be added to the platform's `os.features` in an index. */
+  readonly osFeatures?: readonly string[];
+  readonly warnings?: readonly string[];
+}
+
+/** A document that must be stored next to the image when all layers are done. */
+export interface ExtraImage {
+  /** The image's own tag plus this suffix. */
+  readonly tagSuffix: string;
+  readonly layers: readonly Descriptor[];
+}
+
+/** A place in a stored layer where inflating can begin: in front of a deflate block. */
+export interface ResumePoint {
+  /** Bits of the stored layer in front of it. */
+  readonly bit: number;
+  /** Bytes of plain tar in front of it. */
+  readonly out: number;
+  /** It is the first block of a gzip member, and nothing in front of it is needed to inflate what follows. */
+  readonly member: boolean;
+  /** The plain tar in front of it: 32 KiB, or all there is when that is less. To be called before `point` returns, lent until then. */
+  window(): Uint8Array;
+}
+
+/**
+ * Follows a layer on its way and describes it, from its stored form and its plain form at once. All bytes are lent. Points
+ * come before the stored bytes behind them; otherwise the two forms keep no common step, and either may be ahead.
+ */
+export interface LayerFollower {
+  /** Only for gzip. */
+  point(point: ResumePoint): void;
+  packed(bytes: Uint8Array): void;
+  tar(bytes: Uint8Array): Promise<void>;
+  /** All of both has gone by. `layer` is how the new manifest names it; `compression` is what its bytes are. */
+  finish(layer: { readonly descriptor: Descriptor; readonly compression: 'gzip' | 'zstd' | 'none' }): Promise<DescribedLayer | SkippedLayer>;
+  /** The layer will not come to its end. */
+  abandon(): Promise<void>;
+}
+
+/** What a follower found out about a layer. */
+export interface DescribedLayer extends LayerFacts {
+  /** The blob that holds it, stored already. */
+  readonly blob: Descriptor;
+  /** What the format's `describeImage` wants to know about the layer. */
+  readonly details: unknown;
+}
+
+/** A layer that an indexing format leaves out. */
+export interface SkippedLayer {
+  /** Why: one clause, for a user. */
+  readonly skipped: string;
+}
+
+/** All layers of an image as an indexing format left them. */
+export interface DescribedImage {
+  /** In the order of the manifest; undefined for a layer that was left out. */
+  readonly layers: readonly ({ readonly descriptor: Descriptor; readonly described: DescribedLayer } | undefined)[];
+  /** The image's manifest, for an artifact that is to refer to it; absent when the manifest is to name the artifact. */
+  readonly subject?: Descriptor;
+  /** Stores a blob beside the image. */
+  put(mediaType: string, bytes: Uint8Array): Promise<Descriptor>;
+}
+
+/** A manifest that describes an image from outside. */
+export interface ImageArtifact {
+  /** With `artifactType`. */
+  readonly descriptor: Descriptor;
+  /** The manifest, to be stored exactly so. */
+  readonly bytes: Uint8Array;
+  readonly warnings?: readonly string[];
+}
+
+/**
+ * Annotations that tie an image's manifest to an artifact beside it in one index. Whoever rewrites manifests needs to know
+ * them, because they name digests.
+ */
+export interface Binding {
+  readonly artifactType: string;
+  /** Annotation of the image's manifest: digest of the artifact. */
+  readonly artifactKey: string;
+  /** Annotation of the artifact's entry in the index: digest of the image's manifest. */
+  readonly imageKey: string;
+}
+
+/** What a format says about a whole image. */
+export interface Examination {
+  /** What breaks the format's rules, one line each. */
+  readonly problems: readonly string[];
+  /** What a user should know, one line each. */
+  readonly notes: readonly string[];
+}
+
+/** What all formats can do: read. */
+interface ReadableFormat {
+  readonly name: string;
+  /** Whether a layer is in this format: annotations and media type first, then at most one small read. Never throws for a stranger's blob. */
+  detect(layer: StoredLayer, signal?: AbortSignal): Promise<boolean>;
+  open(layer: StoredLayer, signal?: AbortSignal): Promise<OpenLayer>;
+  /** Whether annotations alone speak for this format: it is then looked for before the others. Reads nothing. */
+  claims?(layer: StoredLayer): boolean;
+  /** Why `open` has to pull a layer of this format whole: one clause. Undefined for a layer that is read by ranges, as it should be. */
+  eager?(layer: StoredLayer, signal?: AbortSignal): Promise<string | undefined>;
+  /** Looks at the format's documents about an image; undefined when there are none. */
+  examine?(image: StoredImage, signal?: AbortSignal): Promise<Examination | undefined>;
+}
+
+/** A format that makes new layers (eStargz). */
+export interface RewritingFormat<O = unknown> extends ReadableFormat {
+  readonly kind: 'rewriting';
+  /**
+   * What a layer that is in this format already looks like in a new manifest, its bytes untouched; undefined when it has
+   * to be converted all the same (for instance because its index cannot be verified).
+   */
+  adopt(layer: StoredLayer, signal?: AbortSignal): Promise<AdoptedLayer | undefined>;
+  convert(input: LayerInput, context: ConvertContext, options: O): Promise<ConvertedLayer>;
+  /** The layers of an image are made one after the other, lowest first: each may make use of those below (Nydus). */
+  readonly inOrder?: boolean;
+  /** Makes the manifest's layers of the converted ones, for formats in which they are not the same (Nydus). */
+  assemble?(image: ConvertedImage, options: O): Promise<AssembledImage>;
+  /** Last step about the whole image, after every layer of every platform. */
+  finish?(layers: readonly ConvertedLayer[], options: O): Promise<readonly ExtraImage[]>;
+}
+
+/** A format that leaves layers as they are and describes them from outside (SOCI). */
+export interface IndexingFormat<O = unknown> extends ReadableFormat {
+  readonly kind: 'indexing';
+  readonly binding: Binding;
+  /** Artifact type of those of its artifacts that refer to an image by `subject`. */
+  readonly referrerType: string;
+  /**
+   * Begins to follow a layer, or says why not, or asks for a gzip version of it. `size` is that of the stored layer if it
+   * is known already.
+   */
+  follow(layer: { readonly mediaType: string; readonly size?: number }, context: Pick<ConvertContext, 'ingest' | 'signal'>, options: O): LayerFollower | SkippedLayer | 'repack';
+  /** The artifact about one image; undefined when none of its layers is described. */
+  describeImage(image: DescribedImage, options: O): Promise<ImageArtifact | undefined>;
+}
+
+/**
+ * A lazy format. `O` are its own options, already parsed. The core knows formats only through this type.
+ */
+export type Format<O = unknown> = RewritingFormat<O> | IndexingFormat<O>;
+
+/** A format together with the options to write it with. */
+export interface FormatChoice<F extends Format = Format> {
+  readonly format: F;
+  readonly options: unknown;
+}
+
+/** Chooses a format to write, options checked by its type; those left out have the format's defaults. */
+export function choose<F extends Format>(format: F, options: F extends Format<infer O> ? O : never = {} as never): FormatChoice<F> {
+  return { format, options };
+}
