@@ -47,7 +47,7 @@ describe('which layers are followed', () => {
   it('zstd to be repacked on demand', () => {
     assert.equal(begin(OCI.layerZstd, { transcodeZstd: true }), 'repack');
     assert.equal(begin(DOCKER.layerZstd, { transcodeZstd: true }), 'repack');
-    assert.match(reasonOf(begin(OCI.layerZstd, { transcodeZstd: true }, 5)), /--min-layer-size/);
+    assert.match(reasonOf(begin(OCI.layerZstd, { transcodeZstd: true }, 5)), /worth indexing/);
   });
 
   it('from 10 MiB on unless told otherwise', async () => {
@@ -79,7 +79,7 @@ describe('what comes of it', () => {
     const one = follower(OCI.layer, { minLayerSize: tar.length + 1 });
     one.packed(tar);
     await one.tar(tar);
-    assert.match(((await one.finish(finishing(tar.length))) as SkippedLayer).skipped, /--min-layer-size/);
+    assert.match(((await one.finish(finishing(tar.length))) as SkippedLayer).skipped, /worth indexing/);
   });
 
   it('nothing for a layer that is not what its media type says', async () => {
