@@ -38,4 +38,12 @@ export const builtinFormats: readonly FormatEntry[] = [
     rewrites: false,
     load: async () => (await import('./soci/index.ts')).soci,
   },
+  {
+    name: 'oci',
+    summary: 'ordinary tar.gz layers again, from whatever lazy format the image is in',
+    options: [{ key: 'level', flag: 'level', kind: 'integer', min: 0, max: 9, help: 'compression level, 0 to 9 (default 6)' }],
+    rewrites: true,
+    reads: false,
+    load: async () => (await import('./oci/index.ts')).oci,
+  },
 ];

@@ -5,9 +5,10 @@ import { builtinFormats } from './builtin.ts';
 export type { FormatEntry, FormatOption } from '../src/core/format-entry.ts';
 export { builtinFormats };
 export { estargz, type EstargzOptions } from './estargz/index.ts';
+export { oci, type OciOptions } from './oci/index.ts';
 export { soci, type SociOptions } from './soci/index.ts';
 
 /** The formats of a list, ready for use: `openImage(place, await loadFormats())` reads whatever lazypull can read. */
 export function loadFormats(entries: readonly FormatEntry[] = builtinFormats): Promise<readonly Format[]> {
-  return Promise.all(entries.map((entry) => entry.load()));
+  return Promise.all(entries.filter(({ reads }) => reads !== false).map((entry) => entry.load()));
 }

@@ -19,7 +19,7 @@ export { copyImage, type CopyOptions, type CopyReport } from './image/copy.ts';
 export { verifyImage, type VerifyOptions } from './image/verify.ts';
 export type { VerifiedImage, VerifiedLayer, VerifyProblem, VerifyReport } from './image/verify-report.ts';
 export { inspectImage, type InspectedImage, type InspectedLayer, type InspectOptions, type InspectReport, type InspectTotals, type LazyFacts } from './image/inspect.ts';
-export { openImage, type FindOptions, type FoundInImage, type OpenImage, type OpenOptions, type ReadRange } from './image/open.ts';
+export { openImage, openStoredImage, type FindOptions, type FoundInImage, type OpenImage, type OpenOptions, type ReadRange } from './image/open.ts';
 export { extractImage, type ExtractOptions, type ExtractProgress, type ExtractReport, type ExtractTarget } from './image/extract.ts';
 export type { ImageLayer, ReadStats } from './image/image-layer.ts';
 export type { ImageProgress } from './image/progress.ts';

@@ -74,7 +74,8 @@ function entryProblems({ descriptor, entries }: StoredImage, named: Digest): str
   if (about !== descriptor.digest) {
     problems.push(`the entry of ${what} has ${about === undefined ? 'no' : 'another'} image in its annotation ${ANNOTATION.imageDigest}${about === undefined ? '' : `: ${printable(about.slice(0, 140))}`}`);
   }
-  if (entry.artifactType !== INDEX_TYPE.v2) problems.push(`the entry of ${what} has ${entry.artifactType === undefined ? 'no artifact type' : `artifact type ${printable(entry.artifactType.slice(0, 140))}`}, not ${INDEX_TYPE.v2}`);
+  // Copiers that do not know the field lose it, and the snapshotter does not look at it; another type is somebody's mistake.
+  if (entry.artifactType !== undefined && entry.artifactType !== INDEX_TYPE.v2) problems.push(`the entry of ${what} has artifact type ${printable(entry.artifactType.slice(0, 140))}, not ${INDEX_TYPE.v2}`);
   const platforms = [entries[own] ?? descriptor, entry].map(({ platform }) => (platform ? formatPlatform(normalizePlatform(platform)) : 'no platform'));
   if (platforms[0] !== platforms[1]) problems.push(`the entry of ${what} has ${platforms[1]}, that of its image has ${platforms[0]}`);
   return problems;

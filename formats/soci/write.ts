@@ -3,6 +3,7 @@ import type { ConvertContext, DescribedLayer, LayerFollower, ResumePoint, Skippe
 import { Pipe } from '../../src/core/pipe.ts';
 import type { Descriptor } from '../../src/core/types.ts';
 import { paddingOf } from '../../src/tar/layout.ts';
+import { cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { BUILD_TOOL, NO_WINDOW, ZTOC_MEDIA_TYPE, type SociLayer, type SociOptions, type SpanInfo, type Ztoc, type ZtocRecord } from './layout.ts';
@@ -45,6 +46,7 @@ class SociFollower implements LayerFollower {
   readonly #pipe = new Pipe();
   readonly #reading: Promise<void>;
   readonly #records: ZtocRecord[] = [];
+  readonly #paths = new Set<string>();
   /** Bytes of tar that went by, and where the archive in them ends. */
   #tarSeen = 0;
   #tarEnd = 0;
@@ -106,6 +108,11 @@ class SociFollower implements LayerFollower {
           this.#skip(record.skipped);
           return;
         }
+        const odd = this.#unreadable(record);
+        if (odd !== undefined) {
+          this.#skip(odd);
+          return;
+        }
         this.#records.push(record);
         const end = record.offset + record.size;
         if (record.type === 'reg') this.#lastFile = end;
@@ -119,6 +126,16 @@ class SociFollower implements LayerFollower {
     }
   }
 
+  /** What the snapshotter's metadata database does not take, though its zTOC decoder does. */
+  #unreadable(record: ZtocRecord): string | undefined {
+    const path = cleanPath(record.name);
+    if (record.type === 'hardlink' && !this.#paths.has(cleanPath(record.linkName))) {
+      return `hard link ${JSON.stringify(record.name)} points to ${JSON.stringify(record.linkName)}, which comes later or not at all`;
+    }
+    this.#paths.add(path);
+    return undefined;
+  }
+
   #failed(error: LazypullError): void {
     // What our reader does not know, or not that large, Go's does not read either.
     if (error.code === 'UNSUPPORTED' || error.code === 'LIMIT') this.#skip(error.message);
@@ -128,6 +145,7 @@ class SociFollower implements LayerFollower {
   #skip(reason: string): void {
     this.#skipped = { skipped: reason };
     this.#records.length = 0;
+    this.#paths.clear();
   }
 
   async #describe(layer: Descriptor): Promise<DescribedLayer | SkippedLayer> {

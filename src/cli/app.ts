@@ -22,5 +22,5 @@ export function outputOf(app: App, command: Command): Output {
 
 /** Every format that can be read. */
 export function loadFormats(app: App): Promise<readonly Format[]> {
-  return Promise.all(app.formats.map((entry) => entry.load()));
+  return Promise.all(app.formats.filter(({ reads }) => reads !== false).map((entry) => entry.load()));
 }

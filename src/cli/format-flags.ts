@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { LazypullError, wrapError } from '../core/errors.ts';
 import type { FormatEntry, FormatOption } from '../core/format-entry.ts';
-import type { FormatChoice, IndexingFormat } from '../core/format.ts';
+import type { FormatChoice, IndexingFormat, StoredImage } from '../core/format.ts';
 import { integerArgument, sizeArgument } from './flags.ts';
 
 /** A prefetch list is a list of names, not data. */
@@ -30,12 +30,16 @@ export function addFormatOptions(command: Command, formats: readonly FormatEntry
   }
 }
 
-function commanderOption({ flag, kind, help, min, max }: FormatOption): Option {
+function commanderOption({ flag, kind, help, min, max, choices = [] }: FormatOption): Option {
   switch (kind) {
     case 'switch':
       return new Option(`--${flag}`, help);
     case 'patterns':
       return new Option(`--${flag} <file>`, help);
+    case 'choice':
+      return new Option(`--${flag} <name>`, help).choices(choices);
+    case 'image':
+      return new Option(`--${flag} <image>`, help);
     case 'integer':
       return new Option(`--${flag} <number>`, help).argParser(integerArgument(min ?? 0, max ?? Number.MAX_SAFE_INTEGER));
     case 'size':
@@ -47,7 +51,12 @@ function commanderOption({ flag, kind, help, min, max }: FormatOption): Option {
  * Loads the chosen formats and gathers their options from the flags. A flag goes to each of them that knows it; one that
  * none of them knows is a USAGE error, and so are two formats that both make new layers.
  */
-export async function chooseFormats(formats: readonly FormatEntry[], names: readonly string[], flags: Readonly<Record<string, unknown>>): Promise<FormatChoice[]> {
+export async function chooseFormats(
+  formats: readonly FormatEntry[],
+  names: readonly string[],
+  flags: Readonly<Record<string, unknown>>,
+  openImage?: (text: string) => Promise<StoredImage>,
+): Promise<FormatChoice[]> {
   const chosen = [...new Set(names)].map((name) => {
     const entry = formats.find((format) => format.name === name);
     if (!entry) throw new LazypullError('USAGE', `unknown format ${name}`);
@@ -61,7 +70,8 @@ export async function chooseFormats(formats: readonly FormatEntry[], names: read
     if (given === undefined) continue;
     const takers = chosen.flatMap((entry) => entry.options.filter((option) => option.flag === flag).map((option) => ({ entry, option })));
     if (takers.length === 0) throw new LazypullError('USAGE', `--${flag} is not an option of ${chosen.map(({ name }) => name).join(' or ')}`);
-    const value = takers.some(({ option }) => option.kind === 'patterns') ? await readPatterns(String(given)) : given;
+    const kinds = takers.map(({ option }) => option.kind);
+    const value = kinds.includes('patterns') ? await readPatterns(String(given)) : kinds.includes('image') ? await openImage?.(String(given)) : given;
     for (const { entry, option } of takers) (options.get(entry) as Record<string, unknown>)[option.key] = value;
   }
   return Promise.all([...options].map(async ([entry, own]) => ({ format: await entry.load(), options: own })));

@@ -6,8 +6,13 @@ export interface FormatOption {
   readonly key: string;
   /** The command line's flag, without dashes: `chunk-size`. */
   readonly flag: string;
-  /** `patterns` is a list of globs; the command line reads it from a file, one per line. */
-  readonly kind: 'size' | 'integer' | 'switch' | 'patterns';
+  /**
+   * `patterns` is a list of globs; the command line reads it from a file, one per line. `image` is a `StoredImage`, which
+   * the command line gets by its reference.
+   */
+  readonly kind: 'size' | 'integer' | 'switch' | 'patterns' | 'choice' | 'image';
+  /** What a `choice` can be. */
+  readonly choices?: readonly string[];
   readonly help: string;
   /** Smallest and largest value that `size` and `integer` take. */
   readonly min?: number;
@@ -25,6 +30,8 @@ export interface FormatEntry {
   readonly binding?: Binding;
   /** It makes new layers; formats that do not can be written together with one that does. */
   readonly rewrites: boolean;
+  /** False for one that is only written: no image is looked at for it. */
+  readonly reads?: boolean;
   /** The format, whose `convert` takes an object of the options above; keys left out mean the format's defaults. */
   load(): Promise<Format>;
 }

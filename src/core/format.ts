@@ -34,8 +34,10 @@ export interface StoredLayer {
 /** A layer as a converter meets it. Each call starts a new pass over the same bytes. */
 export interface LayerInput {
   readonly descriptor: Descriptor;
-  /** Digest of the plain tar, as the image config has it. */
-  readonly diffId: Digest;
+  /** Digest of the plain tar, as the image config has it; absent for a tar that is made on the way (out of a Nydus image). */
+  readonly diffId?: Digest;
+  /** Clean paths of entries that a lazy format had added to the tar; asked for by formats that are `plain`. */
+  readonly reserved?: readonly string[];
   /** The layer as stored: size and digest are checked as it flows. */
   packed(): ByteStream;
   /** The layer inflated to plain tar: also held against the config's diff_id. */
@@ -222,6 +224,8 @@ export interface RewritingFormat<O = unknown> extends ReadableFormat {
    */
   adopt(layer: StoredLayer, signal?: AbortSignal): Promise<AdoptedLayer | undefined>;
   convert(input: LayerInput, context: ConvertContext, options: O): Promise<ConvertedLayer>;
+  /** It makes ordinary layers: of what made the old ones lazy nothing is to stay, be it in them or beside them. */
+  readonly plain?: boolean;
   /** The layers of an image are made one after the other, lowest first: each may make use of those below (Nydus). */
   readonly inOrder?: boolean;
   /** Makes the manifest's layers of the converted ones, for formats in which they are not the same (Nydus). */

@@ -7,7 +7,7 @@ import type { ByteStream, Descriptor, ImageStore, Ingest, WorkerPool } from '../
 import { decompress } from '../codec/compression.ts';
 import { isForeignLayer, isTarLayer, OCI, toOciType } from '../oci/media-types.ts';
 import type { ConvertProgress, LayerIndexReport, LayerReport } from './convert-report.ts';
-import { imagesIn, type DocumentTree, type ImageDocument } from './documents-tree.ts';
+import type { ImageDocument } from './documents-tree.ts';
 import { checkDiffId, Followers, followLayer, type Followed, type Indexed, type Indexing, type SourceLayer } from './follow-layer.ts';
 import { mapLimited } from './limited.ts';
 import { repackLayer } from './repack-layer.ts';
@@ -44,9 +44,8 @@ function keyOf({ descriptor, diffId }: SourceLayer): string {
   return `${descriptor.digest} ${diffId}`;
 }
 
-function layersOf({ manifest, config }: ImageDocument): SourceLayer[] {
-  return manifest.layers.map((descriptor, i) => ({ descriptor, diffId: config.rootfs.diff_ids[i] as Digest }));
-}
+/** The layers of each image. */
+export type Sources = ReadonlyMap<ImageDocument, readonly SourceLayer[]>;
 
 /** What became of each layer of each image. */
 export type Outcomes = ReadonlyMap<ImageDocument, readonly LayerOutcome[]>;
@@ -57,29 +56,27 @@ export function eachOnce(outcomes: Outcomes): LayerOutcome[] {
 }
 
 /** Brings all layers of all images into the target, some side by side. */
-export async function convertLayers(documents: DocumentTree, job: LayerJob, jobs: number): Promise<Outcomes> {
-  const images = imagesIn(documents);
+export async function convertLayers(images: Sources, job: LayerJob, jobs: number): Promise<Outcomes> {
   if (job.rewriting?.format.inOrder) return convertInOrder(images, job);
   const layers = new Map<string, SourceLayer>();
-  for (const image of images) for (const layer of layersOf(image)) layers.set(keyOf(layer), layer);
+  for (const layer of [...images.values()].flat()) layers.set(keyOf(layer), layer);
   // The largest first: what is left at the end is small.
   const queue = [...layers].sort(([, a], [, b]) => b.descriptor.size - a.descriptor.size);
   job.progress({ type: 'total', layers: queue.length, bytes: queue.reduce((sum, [, layer]) => sum + layer.descriptor.size, 0) });
   const done = await mapLimited(queue, Math.min(jobs, 8), async ([key, layer], signal) => [key, await convertLayer(layer, { ...job, signal })] as const, job.signal);
   const outcomes = new Map(done);
-  return new Map(images.map((image) => [image, layersOf(image).map((layer) => outcomes.get(keyOf(layer)) as LayerOutcome)]));
+  return new Map([...images].map(([image, own]) => [image, own.map((layer) => outcomes.get(keyOf(layer)) as LayerOutcome)]));
 }
 
 /** Layer upon layer. Images that begin with the same layers share them. */
-async function convertInOrder(images: readonly ImageDocument[], job: LayerJob): Promise<Outcomes> {
-  const all = images.map((image) => ({ image, layers: layersOf(image) }));
+async function convertInOrder(images: Sources, job: LayerJob): Promise<Outcomes> {
   const chains = new Map<string, LayerOutcome>();
   const chainOf = (layers: readonly SourceLayer[]): string => layers.map(keyOf).join(' ');
-  const stacks = new Map(all.flatMap(({ layers }) => layers.map((_, i) => layers.slice(0, i + 1)).map((stack) => [chainOf(stack), stack] as const)));
+  const stacks = new Map([...images.values()].flatMap((layers) => layers.map((_, i) => layers.slice(0, i + 1)).map((stack) => [chainOf(stack), stack] as const)));
   const tops = [...stacks.values()].map((stack) => (stack.at(-1) as SourceLayer).descriptor.size);
   job.progress({ type: 'total', layers: stacks.size, bytes: tops.reduce((sum, size) => sum + size, 0) });
   const outcomes = new Map<ImageDocument, LayerOutcome[]>();
-  for (const { image, layers } of all) {
+  for (const [image, layers] of images) {
     const own: LayerOutcome[] = [];
     for (const [i, layer] of layers.entries()) {
       const chain = chainOf(layers.slice(0, i + 1));
@@ -103,15 +100,17 @@ async function convertLayer(layer: SourceLayer, job: LayerJob, below: readonly C
   // What the eye is to fall on: the new layer's own index, or else the first one about it.
   const [facts = { entries: 0, chunks: 0 }] = converted ? [converted] : placed.adopted ? [placed.adopted] : described.values();
   job.progress({ type: 'layer', digest: descriptor.digest, phase: action === 'converted' || action === 'indexed' ? 'done' : 'reused', size: descriptor.size });
+  const newDiffId = converted?.diffId ?? diffId;
+  if (newDiffId === undefined) throw new LazypullError('INTERNAL', `layer ${descriptor.digest} was not made`);
   return {
     descriptor: placed.descriptor,
-    diffId: converted?.diffId ?? diffId,
+    diffId: newDiffId,
     ...(converted && { converted }),
     described,
     report: {
       source: { digest: descriptor.digest, size: descriptor.size },
       target: { digest: placed.descriptor.digest, size: placed.descriptor.size },
-      diffId: converted?.diffId ?? diffId,
+      diffId: newDiffId,
       action: action === 'kept' && described.size > 0 ? 'indexed' : action,
       entries: facts.entries,
       chunks: facts.chunks,
@@ -147,10 +146,13 @@ async function place(layer: SourceLayer, job: LayerJob, below: readonly Converte
     await carry(layer, job);
     return { action: 'kept', descriptor };
   }
-  if (!rewriting) return keep(layer, descriptor, job);
+  if (!rewriting) return layer.tar ? rewrite(layer, job) : keep(layer, descriptor, job);
+  const { format } = rewriting;
+  if (format.plain && !layer.lazy && descriptor.mediaType === OCI.layerGzip) return keep(layer, descriptor, job);
+  if (layer.tar) return rewrite(layer, job, { ...rewriting, below });
   const stored: StoredLayer = { descriptor, source: source.open(layer.descriptor) };
-  if (await rewriting.format.detect(stored, signal)) {
-    const adopted = await rewriting.format.adopt(stored, signal);
+  if (await format.detect(stored, signal)) {
+    const adopted = await format.adopt(stored, signal);
     if (adopted) return { ...(await keep(layer, adopted.descriptor, job)), action: 'passed-through', adopted };
   }
   return rewrite(layer, job, { ...rewriting, below });
@@ -279,11 +281,12 @@ async function onceMore<T>(work: () => Promise<T>, signal: AbortSignal): Promise
 
 /** The layer as the format sees it: stored bytes verified on the way in, plain tar held against the config's diffID. */
 function layerInput(layer: SourceLayer, job: LayerJob): LayerInput {
-  const { descriptor, diffId } = layer;
+  const { descriptor, diffId, reserved, tar: made } = layer;
   const what = `layer ${descriptor.digest}`;
   // Later passes (a prefetch list) read the same bytes again: only the first one is progress.
   let passes = 0;
   const packed = (): ByteStream => {
+    if (made) throw new LazypullError('UNSUPPORTED', `${what} is not stored as one blob`);
     const first = passes++ === 0;
     return tap(job.source.fetch(descriptor, job.signal), (bytes) => {
       if (first) job.progress({ type: 'bytes', packed: bytes.length, tar: 0 });
@@ -291,9 +294,15 @@ function layerInput(layer: SourceLayer, job: LayerJob): LayerInput {
   };
   return {
     descriptor,
-    diffId,
+    ...(diffId !== undefined && { diffId }),
+    ...(reserved && { reserved }),
     packed,
     async *tar() {
+      if (made) {
+        yield* made();
+        if (passes++ === 0) job.progress({ type: 'bytes', packed: descriptor.size, tar: 0 });
+        return;
+      }
       const digester = new Digester();
       try {
         yield* tap(decompress(packed(), { maxSize: job.maxLayerSize, what, signal: job.signal }), (bytes) => digester.update(bytes));

@@ -1,16 +1,17 @@
 import { isDigest } from '../core/digest.ts';
 import { LazypullError, printable } from '../core/errors.ts';
-import type { Binding, ConvertedLayer, FormatChoice } from '../core/format.ts';
+import type { Binding, ConvertedLayer, Format, FormatChoice } from '../core/format.ts';
 import type { Platform } from '../core/types.ts';
 import { ThreadPool, defaultJobs } from '../codec/pool.ts';
 import { chosenFormats } from './chosen.ts';
-import { convertLayers, eachOnce, type LayerJob, type LayerOutcome } from './convert-layers.ts';
+import { convertLayers, eachOnce, type LayerJob, type LayerOutcome, type Sources } from './convert-layers.ts';
 import type { ConvertProgress, ConvertReport } from './convert-report.ts';
 import { discardStore } from './discard.ts';
-import { readDocuments } from './documents-tree.ts';
+import { imagesIn, readDocuments, type DocumentTree } from './documents-tree.ts';
 import { DEFAULT_MAX_LAYER_SIZE } from './image-layer.ts';
 import type { Place } from './place.ts';
 import { Publisher } from './publish.ts';
+import { needsReaders, sourceLayers } from './source-layers.ts';
 
 export type { ConvertProgress, ConvertReport, LayerIndexReport, LayerReport, PlatformReport } from './convert-report.ts';
 
@@ -26,6 +27,8 @@ export interface ConvertOptions {
   readonly dryRun?: boolean;
   /** Most bytes of plain tar per layer, against decompression bombs; default 64 GiB. */
   readonly maxLayerSize?: number;
+  /** Formats that the source may be in: needed where its layers are no tar archives, and to make ordinary layers of lazy ones. */
+  readonly readers?: () => Promise<readonly Format[]>;
   /** How formats tie artifacts to images, chosen ones or not: what no longer holds is left out of the new image. */
   readonly bindings?: readonly Binding[];
   readonly signal?: AbortSignal;
@@ -63,7 +66,7 @@ export async function convertImage(source: Place, target: Place, choices: Format
       signal,
       progress: options.progress ?? (() => undefined),
     };
-    const byImage = await convertLayers(tree, job, jobs);
+    const byImage = await convertLayers(await allSources(source, tree, job, options.readers), job, jobs);
     const outcomes = eachOnce(byImage);
     const publisher = new Publisher(job, byImage, options.bindings ?? []);
     const top = await publisher.publish(tree);
@@ -84,6 +87,16 @@ export async function convertImage(source: Place, target: Place, choices: Format
   } finally {
     await workers.close();
   }
+}
+
+/** The layers of all images. Formats are loaded only when one of the images cannot do without. */
+async function allSources(place: Place, tree: DocumentTree, { rewriting, signal }: LayerJob, load: ConvertOptions['readers']): Promise<Sources> {
+  const images = imagesIn(tree);
+  const plain = rewriting?.format.plain ?? false;
+  const readers = plain || images.some(needsReaders) ? ((await load?.()) ?? []) : [];
+  const sources = new Map<(typeof images)[number], Awaited<ReturnType<typeof sourceLayers>>>();
+  for (const image of images) sources.set(image, await sourceLayers(place, image, { readers, plain, signal }));
+  return sources;
 }
 
 function converted(outcomes: readonly LayerOutcome[]): ConvertedLayer[] {

@@ -62,5 +62,6 @@ export function historyProblem({ layers }: ImageManifest, config: ImageConfig): 
 export function platformOfConfig(config: ImageConfig): Platform | undefined {
   const { os, architecture } = config;
   const variant = config['variant'];
-  return os && architecture ? { os, architecture, ...(typeof variant === 'string' && variant !== '' && { variant }) } : undefined;
+  // In the order in which Go's tools write them, so that one that writes the index again changes nothing.
+  return os && architecture ? { architecture, os, ...(typeof variant === 'string' && variant !== '' && { variant }) } : undefined;
 }

@@ -1,13 +1,21 @@
 import { Digester, type Digest } from '../core/digest.ts';
 import { LazypullError, wrapError } from '../core/errors.ts';
 import type { DescribedLayer, IndexingFormat, LayerFollower, SkippedLayer } from '../core/format.ts';
-import type { ByteStream, Descriptor, Ingest } from '../core/types.ts';
+import type { ByteStream, Descriptor, Ingest, WorkerPool } from '../core/types.ts';
 import { decompress, type Compression } from '../codec/compression.ts';
+import { DigestThread } from '../codec/digest-thread.ts';
 
 /** A layer of the source, with what its config says about it. */
 export interface SourceLayer {
   readonly descriptor: Descriptor;
-  readonly diffId: Digest;
+  /** Absent for a tar that is made on the way. */
+  readonly diffId?: Digest;
+  /** Makes the tar, for a layer that is not stored as one. */
+  readonly tar?: () => ByteStream;
+  /** It is in a lazy format that makes layers of its own. */
+  readonly lazy?: boolean;
+  /** Clean paths of entries that the format had added. */
+  readonly reserved?: readonly string[];
 }
 
 /** An indexing format with its options. */
@@ -79,6 +87,7 @@ export class Followers {
 export interface FollowLimits {
   /** Most bytes of plain tar. */
   readonly maxLayerSize: number;
+  readonly workers: Pick<WorkerPool, 'jobs'>;
   readonly signal: AbortSignal;
 }
 
@@ -90,9 +99,9 @@ export interface Followed {
 }
 
 /** Leads followers along a stored layer: one pass, one inflate, the tar held against the config's diffID. */
-export async function followLayer(packed: ByteStream, followers: Pick<LayerFollower, 'point' | 'packed' | 'tar'>, { descriptor, diffId }: SourceLayer, limits: FollowLimits): Promise<Followed> {
-  const what = `layer ${descriptor.digest}`;
-  const digester = new Digester();
+export async function followLayer(packed: ByteStream, followers: Pick<LayerFollower, 'point' | 'packed' | 'tar'>, layer: SourceLayer, limits: FollowLimits): Promise<Followed> {
+  const what = `layer ${layer.descriptor.digest}`;
+  const digester = tarDigester(limits);
   let compression: Compression = 'none';
   const tar = decompress(packed, {
     maxSize: limits.maxLayerSize,
@@ -104,19 +113,36 @@ export async function followLayer(packed: ByteStream, followers: Pick<LayerFollo
   });
   try {
     for await (const bytes of tar) {
-      digester.update(bytes);
+      const hashing = digester.update(bytes);
       // A plain tar is its own stored form; of zstd there is nothing to be told.
       if (compression === 'none') followers.packed(bytes);
       await followers.tar(bytes);
+      await hashing;
     }
+    checkDiffId(await digester.finish(), layer);
   } catch (error) {
     throw wrapError(error, 'CORRUPT', `${what} cannot be read`);
+  } finally {
+    await digester.close();
   }
-  checkDiffId(digester.finish(), { descriptor, diffId });
   return { compression, tarSize: digester.size };
 }
 
+/** Hashing the tar is a quarter of the work on a layer that is only followed: another thread can do it, unless there is to be one only. */
+function tarDigester({ workers }: FollowLimits): Pick<DigestThread, 'update' | 'finish' | 'close' | 'size'> {
+  if (workers.jobs > 1) return new DigestThread();
+  const digester = new Digester();
+  return {
+    get size() {
+      return digester.size;
+    },
+    update: async (bytes) => digester.update(bytes),
+    finish: async () => digester.finish(),
+    close: async () => undefined,
+  };
+}
+
 /** DIGEST_MISMATCH unless the plain tar is what the image config says. */
-export function checkDiffId(got: SourceLayer['diffId'], { descriptor, diffId }: SourceLayer): void {
-  if (got !== diffId) throw new LazypullError('DIGEST_MISMATCH', `layer ${descriptor.digest} inflates to diffID ${got}, the image config says ${diffId}`);
+export function checkDiffId(got: Digest, { descriptor, diffId }: SourceLayer): void {
+  if (diffId !== undefined && got !== diffId) throw new LazypullError('DIGEST_MISMATCH', `layer ${descriptor.digest} inflates to diffID ${got}, the image config says ${diffId}`);
 }

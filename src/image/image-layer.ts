@@ -148,7 +148,7 @@ export function imageLayers(of: LayersOf, formats: readonly Format<unknown>[], c
 }
 
 /** The image as formats see it. Documents are kept: several formats, and several layers, ask for the same ones. */
-function storedImage({ place, descriptor, manifest, entries }: LayersOf, counter: ReadCounter): StoredImage {
+export function storedImage({ place, descriptor, manifest, entries }: LayersOf, counter: ReadCounter): StoredImage {
   const { store } = place;
   const asked = new Map<string, Once<readonly Descriptor[]>>();
   return {

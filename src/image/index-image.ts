@@ -10,11 +10,13 @@ import { convertLayers, eachOnce, type LayerJob, type LayerOutcome } from './con
 import type { ConvertOptions, ConvertProgress, LayerReport } from './convert.ts';
 import { discardStore } from './discard.ts';
 import { platformOfConfig } from './documents.ts';
-import { imagesIn, readDocuments, type DocumentTree, type ImageDocument } from './documents-tree.ts';
+import { imagesIn, readDocuments, type ImageDocument } from './documents-tree.ts';
+import type { SourceLayer } from './follow-layer.ts';
 import { DEFAULT_MAX_LAYER_SIZE } from './image-layer.ts';
 import type { Place } from './place.ts';
 import { describeImage } from './publish.ts';
 import { referrersOf } from './referrers-of.ts';
+import { sourceLayers } from './source-layers.ts';
 
 export interface IndexImageOptions extends Omit<ConvertOptions, 'bindings'> {
   /** Also for images that another artifact of this kind refers to already: readers may then take either. */
@@ -79,7 +81,9 @@ export async function indexImage(place: Place, choice: FormatChoice<IndexingForm
       signal,
       progress: options.progress ?? ((_event: ConvertProgress) => undefined),
     };
-    const byImage = await convertLayers(asTree(wanted, root), job, jobs);
+    const sources = new Map<ImageDocument, readonly SourceLayer[]>();
+    for (const image of wanted) sources.set(image, await sourceLayers(place, image, { readers: [], plain: false, signal }));
+    const byImage = await convertLayers(sources, job, jobs);
     const outcomes = eachOnce(byImage);
     const warnings = [...layerWarnings(outcomes)];
     const reports: IndexedImage[] = [];
@@ -117,10 +121,6 @@ export async function indexImage(place: Place, choice: FormatChoice<IndexingForm
   } finally {
     await workers.close();
   }
-}
-
-function asTree(images: readonly ImageDocument[], root: Descriptor): DocumentTree {
-  return { kind: 'index', descriptor: root, bytes: new Uint8Array(0), index: { schemaVersion: 2, manifests: [], annotations: undefined }, children: images };
 }
 
 async function put(store: ImageStore, mediaType: string, bytes: Uint8Array, signal: AbortSignal): Promise<Descriptor> {

@@ -1,6 +1,6 @@
 import { corrupt, LazypullError, printable } from '../core/errors.ts';
 import { Once } from '../core/once.ts';
-import type { Format } from '../core/format.ts';
+import type { Format, StoredImage } from '../core/format.ts';
 import type { Descriptor, DirectoryNode, Platform, RegularNode } from '../core/types.ts';
 import { ChunkCache } from '../layer/cache.ts';
 import { lookup, type Found } from '../layer/lookup.ts';
@@ -11,7 +11,7 @@ import { parseManifest, type ImageConfig, type ImageManifest } from '../oci/docu
 import { isIndexType } from '../oci/media-types.ts';
 import { hostPlatform } from '../oci/platform.ts';
 import { checkDocumentType, fetchConfig, fetchDocument, historyProblem, layerCountProblem, platformOfConfig } from './documents.ts';
-import { ImageLayer, imageLayers, ReadCounter, type ReadStats } from './image-layer.ts';
+import { ImageLayer, imageLayers, ReadCounter, storedImage, type ReadStats } from './image-layer.ts';
 import { mapLimited } from './limited.ts';
 import type { Place } from './place.ts';
 import { otherPlatform, selectImage } from './select.ts';
@@ -47,6 +47,12 @@ export async function openImage(place: Place, formats: readonly Format<unknown>[
   const other = lone && otherPlatform(root, root.platform ?? platformOfConfig(config), platform ?? hostPlatform());
   const heard = [...warnings, ...(other ? [other] : []), ...(history ? [`${what}: ${history}`] : [])];
   return new OpenImage(place, formats, descriptor, { manifest, manifestBytes, config, entries }, heard);
+}
+
+/** One image as formats look at it: for an option that names an image (`FormatOption` of kind `image`). */
+export async function openStoredImage(place: Place, signal?: AbortSignal): Promise<StoredImage> {
+  const image = await openImage(place, [], signal ? { signal } : {});
+  return storedImage({ place, descriptor: image.descriptor, manifest: image.manifest, config: image.config }, new ReadCounter());
 }
 
 interface Documents {

@@ -118,7 +118,8 @@ export class Publisher {
     const diffIds = layers.map(({ diffId }) => diffId);
     const before = config.rootfs.diff_ids;
     if (diffIds.length === before.length && diffIds.every((diffId, i) => diffId === before[i])) return this.#carry(manifest.config);
-    const history = layers.some(({ createdBy }) => createdBy !== undefined) && config.history && { history: layers.map(({ createdBy }) => ({ created_by: createdBy ?? 'lazypull' })) };
+    const others = layers.length !== before.length || layers.some(({ createdBy }) => createdBy !== undefined);
+    const history = others && config.history && { history: layers.map(({ createdBy = 'lazypull: all layers put together' }) => ({ created_by: createdBy })) };
     return this.#put(OCI.config, encodeDocument({ ...config, rootfs: { ...config.rootfs, diff_ids: diffIds }, ...history }));
   }
 
@@ -140,7 +141,7 @@ export class Publisher {
     const bound: Record<string, string> = {};
     for (const { artifactKey, artifactType } of this.#bindings) {
       const fresh = artifacts.find(({ format }) => format.binding.artifactType === artifactType);
-      const value = fresh ? fresh.artifact.descriptor.digest : sameLayers ? old[artifactKey] : undefined;
+      const value = fresh ? fresh.artifact.descriptor.digest : sameLayers && !this.#job.rewriting?.format.plain ? old[artifactKey] : undefined;
       if (value !== undefined) bound[artifactKey] = value;
     }
     return bound;
@@ -172,7 +173,8 @@ export class Publisher {
   #isReplaced(entry: Descriptor): boolean {
     return this.#bindings.some(({ artifactType, artifactKey, imageKey }) => {
       const image = this.#published.get(entry.annotations?.[imageKey] ?? '');
-      if (entry.artifactType !== artifactType || !image) return false;
+      // Some copiers lose the artifact type on the way.
+      if ((entry.artifactType ?? artifactType) !== artifactType || !image) return false;
       return image.bound[artifactKey] !== entry.digest || image.artifacts.some(({ digest }) => digest === entry.digest);
     });
   }

@@ -23,7 +23,7 @@ export async function makeZtoc(format: IndexingFormat<SociOptions>, packed: Uint
       inPieces(packed, [pieceSize]),
       { point: (point) => follower.point(point), packed: (bytes) => follower.packed(bytes), tar: (bytes) => follower.tar(bytes) },
       { descriptor, diffId: digestOf(tar) },
-      { maxLayerSize: 1 << 30, signal },
+      { maxLayerSize: 1 << 30, workers: { jobs: 1 }, signal },
     );
     const described = await follower.finish({ descriptor, compression });
     if ('skipped' in described) return described;

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { outputOf, type AddCommand } from '../app.ts';
+import { loadFormats, outputOf, type AddCommand } from '../app.ts';
 import { addJobsOption, addPlatformsOption, sizeArgument } from '../flags.ts';
 import { addFormatOptions, chooseFormats, formatsOption } from '../format-flags.ts';
 import { addRegistryOptions, type RegistryFlags } from '../registry-flags.ts';
@@ -41,8 +41,9 @@ Examples:
   lazypull convert --format soci registry.example/app:1 registry.example/app:1-soci
   lazypull convert --format estargz,soci oci:./layout:app oci:./layout:app-lazy`);
   command.action(async (source: string, target: string, flags: Flags, self: Command) => {
-    const [{ convertImage }, { parsePlatform }, { Meter, showConversion }, { withProgress }, { Places }, { finalReference }, { convertSummary }] = await Promise.all([
+    const [{ convertImage }, { openStoredImage }, { parsePlatform }, { Meter, showConversion }, { withProgress }, { Places }, { finalReference }, { convertSummary }] = await Promise.all([
       import('../../image/convert.ts'),
+      import('../../image/open.ts'),
       import('../../oci/platform.ts'),
       import('../meter.ts'),
       import('../progress.ts'),
@@ -51,13 +52,15 @@ Examples:
       import('../convert-summary.ts'),
     ]);
     const out = outputOf(app, self);
-    const choices = await chooseFormats(app.formats, flags.format ?? app.formats.slice(0, 1).map(({ name }) => name), flags);
     const platforms = flags.platform?.map(parsePlatform);
     const meter = new Meter('converting', 'layer');
     await Places.use(app, out, flags, async (places) => {
+      const names = flags.format ?? app.formats.slice(0, 1).map(({ name }) => name);
+      const choices = await chooseFormats(app.formats, names, flags, async (text) => openStoredImage(await places.open(text, { side: 'src' }), app.io.signal));
       const from = await places.open(source, { side: 'src' });
       const to = await places.open(target, { side: 'dst', create: true });
       const report = await withProgress(out, meter, () => convertImage(from, to, choices, {
+        readers: () => loadFormats(app),
         bindings: app.formats.flatMap((format) => format.binding ?? []),
         signal: app.io.signal,
         ...(platforms ? { platforms } : {}),
