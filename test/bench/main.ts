@@ -5,11 +5,15 @@ const USAGE = `usage: npm run bench -- SCENARIO ARGS
   convert LAYOUT TAG [RUNS]    lazypull convert against ctr-remote image convert --estargz (root, containerd, stargz-snapshotter, time)
   kernels LAYOUT TAG           inflate and deflate against node:zlib, gzip and pigz over one layer
   ztoc LAYOUT TAG [RUNS]       lazypull index of the largest layer against soci-snapshotter's builder (go, gcc), gzip and zlib (time)
+  erofs                        EROFS images of 60 000 and a million synthetic files, the former against mkfs.erofs (erofs-utils)
 
 LAYOUT is an OCI image layout. Prints one JSON object.`;
 
 const [scenario, layout, tag, count] = process.argv.slice(2);
-if (!scenario || !layout || !tag) {
+if (scenario === 'erofs') {
+  const { benchErofs } = await import('./erofs.ts');
+  process.stdout.write(`${JSON.stringify(await benchErofs(), null, 2)}\n`);
+} else if (!scenario || !layout || !tag) {
   process.stderr.write(`${USAGE}\n`);
   process.exitCode = 2;
 } else if (scenario === 'convert') {
