@@ -9,6 +9,8 @@ export interface StoredImage {
   readonly annotations: Readonly<Record<string, string>>;
   /** The manifest's layers, lowest first. */
   readonly layers: readonly Descriptor[];
+  /** Digests of their plain tars, as the image config has them. */
+  readonly diffIds?: readonly Digest[];
   /** All entries of the index that the image was found in; absent when it was found by itself. */
   readonly entries?: readonly Descriptor[];
   /** The descriptor of a manifest; undefined when it is not in the repository. */
@@ -59,6 +61,8 @@ export interface LayerFacts {
   readonly chunks: number;
   /** Things a user should hear about, one line each. */
   readonly warnings?: readonly string[];
+  /** Things worth knowing that are as they should be, one line each. */
+  readonly notes?: readonly string[];
 }
 
 /** What a format made of one layer. */
@@ -109,9 +113,9 @@ export interface AssembledLayer {
 export interface AssembledImage {
   /** In place of the converted layers. */
   readonly layers: readonly AssembledLayer[];
-  /** To be added to the platform's `os.features` in an index. */
-  readonly osFeatures?: readonly string[];
   readonly warnings?: readonly string[];
+  /** Things worth knowing that are as they should be, one line each. */
+  readonly notes?: readonly string[];
 }
 
 /** A document that must be stored next to the image when all layers are done. */
@@ -226,6 +230,8 @@ export interface RewritingFormat<O = unknown> extends ReadableFormat {
   convert(input: LayerInput, context: ConvertContext, options: O): Promise<ConvertedLayer>;
   /** It makes ordinary layers: of what made the old ones lazy nothing is to stay, be it in them or beside them. */
   readonly plain?: boolean;
+  /** Among the `os.features` of an image in this format where one index lists it beside ordinary ones, which cannot do without such a mark. */
+  readonly osFeature?: string;
   /** The layers of an image are made one after the other, lowest first: each may make use of those below (Nydus). */
   readonly inOrder?: boolean;
   /** Makes the manifest's layers of the converted ones, for formats in which they are not the same (Nydus). */

@@ -23,6 +23,8 @@ export interface ConvertOptions {
   readonly platforms?: readonly Platform[];
   /** Threads, and layers side by side; default: one per core. */
   readonly jobs?: number;
+  /** Keep the original images, and list the converted ones beside them in one index, for formats that ordinary clients cannot run. */
+  readonly mergeIndex?: boolean;
   /** Do all the work, store nothing. */
   readonly dryRun?: boolean;
   /** Most bytes of plain tar per layer, against decompression bombs; default 64 GiB. */
@@ -47,6 +49,8 @@ export async function convertImage(source: Place, target: Place, choices: Format
   const started = performance.now();
   if (isDigest(target.reference)) throw new LazypullError('USAGE', 'the target of a conversion is a tag: its digest is not known before');
   const { rewriting, indexing } = chosenFormats(choices);
+  const feature = options.mergeIndex ? rewriting?.format.osFeature : undefined;
+  if (options.mergeIndex && feature === undefined) throw new LazypullError('USAGE', 'only images that ordinary clients cannot run are merged into an index: those of the chosen format replace the original');
   const jobs = options.jobs ?? defaultJobs();
   const signal = options.signal ?? new AbortController().signal;
   const workers = new ThreadPool(jobs);
@@ -69,7 +73,7 @@ export async function convertImage(source: Place, target: Place, choices: Format
     const byImage = await convertLayers(await allSources(source, tree, job, options.readers), job, jobs);
     const outcomes = eachOnce(byImage);
     const publisher = new Publisher(job, byImage, options.bindings ?? []);
-    const top = await publisher.publish(tree);
+    const top = await (feature === undefined ? publisher.publish(tree) : publisher.publishMerged(tree, feature));
     const extras = (await rewriting?.format.finish?.(converted(outcomes), rewriting.options)) ?? [];
     const extraTags = await publisher.publishExtras(extras, target.reference);
     await job.target.tag(top, target.reference, signal);
@@ -115,8 +119,9 @@ export function layerWarnings(outcomes: readonly LayerOutcome[]): string[] {
   return outcomes.flatMap(({ report }) => report.warnings.map((text) => `layer ${report.source.digest}: ${printable(text)}`));
 }
 
-function unindexed({ indexing }: LayerJob, { platforms }: Publisher): string[] {
-  const without = indexing.filter(({ format }) => platforms.length > 0 && !platforms.some(({ artifacts }) => artifacts.some((artifact) => artifact.format === format.name)));
+/** Formats of which no image has an index now, not even the one that it had before. */
+function unindexed({ indexing }: LayerJob, { platforms, named }: Publisher): string[] {
+  const without = indexing.filter(({ format }) => platforms.length > 0 && !named.has(format.binding.artifactType));
   return without.map(({ format }) => `no layer has a ${format.name} index: the image runs, but not lazily by it`);
 }
 

@@ -9,7 +9,7 @@ import { ATTESTATION_SUBJECT } from '../oci/platform.ts';
 import type { LayerJob, LayerOutcome, Outcomes } from './convert-layers.ts';
 import type { PlatformReport } from './convert-report.ts';
 import { platformOfConfig } from './documents.ts';
-import type { DocumentTree, ImageDocument, IndexDocument, OtherDocument } from './documents-tree.ts';
+import { imagesIn, type DocumentTree, type ImageDocument, type IndexDocument, type OtherDocument } from './documents-tree.ts';
 import type { Indexing } from './follow-layer.ts';
 import { transferBlob } from './transfer.ts';
 
@@ -30,6 +30,8 @@ export class Publisher {
   readonly #published = new Map<string, Published>();
   readonly platforms: PlatformReport[] = [];
   readonly warnings: string[] = [];
+  /** Types of the artifacts that any of the images names, new ones and old ones. */
+  readonly named = new Set<string>();
 
   /** `bindings` are those of all known formats: what they name changes with the image. */
   constructor(job: LayerJob, outcomes: Outcomes, bindings: readonly Binding[]) {
@@ -45,6 +47,23 @@ export class Publisher {
     const platform = tree.kind === 'image' ? (tree.descriptor.platform ?? platformOfConfig(tree.config)) : undefined;
     const image = { ...descriptor, annotations: bound, ...(platform && { platform }) };
     return this.#put(OCI.index, encodeDocument({ schemaVersion: 2, mediaType: OCI.index, manifests: [image, ...artifacts].map(inOrder) }));
+  }
+
+  /**
+   * Writes an index with the original images, which are carried along as they are, and the converted ones behind them,
+   * marked by an `os.features` of the platform: clients that do not ask for it never choose them.
+   */
+  async publishMerged(tree: DocumentTree, feature: string): Promise<Descriptor> {
+    await this.publish(tree);
+    const images = imagesIn(tree);
+    const converted = images.map((image) => {
+      const { descriptor } = this.#published.get(image.descriptor.digest) as Published;
+      return { ...descriptor, ...withFeature(image, feature) };
+    });
+    await this.#carryTree(tree);
+    const index = tree.kind === 'index' ? tree.index : { schemaVersion: 2 as const, mediaType: OCI.index };
+    const originals = tree.kind === 'index' ? tree.index.manifests : images.map((image) => ({ ...image.descriptor, ...withFeature(image) }));
+    return this.#put(OCI.index, encodeDocument({ ...index, mediaType: OCI.index, manifests: [...originals, ...converted.map(inOrder)] }));
   }
 
   /** Writes images that a format wants beside the converted one. */
@@ -69,7 +88,7 @@ export class Publisher {
   async #image(image: ImageDocument): Promise<Published> {
     const outcomes = this.#outcomes.get(image) ?? [];
     const { manifest } = image;
-    const { layers, osFeatures = [] } = await this.#assembled(outcomes);
+    const { layers } = await this.#assembled(outcomes);
     const config = await this.#config(image, layers);
     const artifacts = await this.#artifacts(outcomes);
     const sameLayers = layers.length === manifest.layers.length && layers.every(({ descriptor }, i) => descriptor.digest === manifest.layers[i]?.digest);
@@ -85,7 +104,7 @@ export class Publisher {
       ...(Object.keys(annotations).length > 0 && { annotations }),
     };
     const descriptor = await this.#written(image, document, manifest);
-    const platform = withFeatures(image.descriptor.platform ?? platformOfConfig(image.config), osFeatures);
+    const platform = image.descriptor.platform ?? platformOfConfig(image.config);
     this.platforms.push({
       platform,
       source: image.descriptor.digest,
@@ -94,7 +113,7 @@ export class Publisher {
       artifacts: artifacts.map(({ format, artifact }) => ({ format: format.name, digest: artifact.descriptor.digest })),
     });
     return {
-      descriptor: osFeatures.length > 0 && platform ? { ...descriptor, platform } : descriptor,
+      descriptor,
       bound,
       artifacts: artifacts.map(({ format, artifact }) => ({ ...artifact.descriptor, annotations: { [format.binding.imageKey]: descriptor.digest }, ...(platform && { platform }) })),
     };
@@ -142,7 +161,9 @@ export class Publisher {
     for (const { artifactKey, artifactType } of this.#bindings) {
       const fresh = artifacts.find(({ format }) => format.binding.artifactType === artifactType);
       const value = fresh ? fresh.artifact.descriptor.digest : sameLayers && !this.#job.rewriting?.format.plain ? old[artifactKey] : undefined;
-      if (value !== undefined) bound[artifactKey] = value;
+      if (value === undefined) continue;
+      bound[artifactKey] = value;
+      this.named.add(artifactType);
     }
     return bound;
   }
@@ -162,7 +183,8 @@ export class Publisher {
       const entry = { ...child.descriptor, ...published.descriptor };
       const annotations = { ...(child.kind === 'image' ? this.#unbound(entry) : entry.annotations), ...published.bound, ...this.#renamed(entry) };
       const { annotations: _old, ...rest } = entry;
-      const next = entry.annotations || Object.keys(annotations).length > 0 ? { ...rest, annotations } : rest;
+      const kept = isDeepStrictEqual(annotations, child.descriptor.annotations);
+      const next = kept || Object.keys(annotations).length > 0 ? { ...rest, annotations } : rest;
       entries.push(isDeepStrictEqual(next, child.descriptor) ? child.descriptor : inOrder(next));
       artifacts.push(...published.artifacts);
     }
@@ -194,6 +216,19 @@ export class Publisher {
     return renamed;
   }
 
+  /** Stores everything below a document as it is. */
+  async #carryTree(tree: DocumentTree): Promise<void> {
+    if (tree.kind === 'index') {
+      for (const child of tree.children) {
+        await this.#carryTree(child);
+        // Entries of the root; the root itself is written anew.
+        if (child.kind === 'index') await this.#carry(child.descriptor);
+      }
+      return;
+    }
+    await this.#other(tree.kind === 'other' ? tree : { ...tree, kind: 'other', blobs: [tree.manifest.config, ...tree.manifest.layers] });
+  }
+
   async #other(document: OtherDocument): Promise<Descriptor> {
     for (const blob of document.blobs) if (!isForeignLayer(blob.mediaType)) await this.#carry(blob);
     return this.#carry(document.descriptor);
@@ -220,9 +255,11 @@ export class Publisher {
   }
 }
 
-function withFeatures(platform: Platform | undefined, features: readonly string[]): Platform | undefined {
-  if (!platform || features.length === 0) return platform;
-  return { ...platform, 'os.features': [...new Set([...(platform['os.features'] ?? []), ...features])] };
+/** The platform of an image, with one more feature. */
+function withFeature({ descriptor, config }: ImageDocument, feature?: string): { readonly platform?: Platform } {
+  const platform = descriptor.platform ?? platformOfConfig(config);
+  if (!platform || feature === undefined) return platform ? { platform } : {};
+  return { platform: { ...platform, 'os.features': [...new Set([...(platform['os.features'] ?? []), feature])] } };
 }
 
 /** Fields in the order in which Go's tools write them; those they do not know come last. */

@@ -4,15 +4,17 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32, createGunzip, deflateRawSync } from 'node:zlib';
 import { gunzip } from '../../src/codec/gzip.ts';
+import { chunkDigester, type DigestBytes, nativeBlake3, wasmBlake3 } from '../../src/codec/blake3.ts';
 import { DEFAULT_LEVEL, deflateRaw } from '../../src/codec/deflate.ts';
 import { detectCompression } from '../../src/codec/compression.ts';
+import { lz4Compress, lz4Decompress } from '../../src/codec/lz4.ts';
 import { streamOf } from '../../src/core/stream.ts';
 import { parseIndex, parseManifest } from '../../src/oci/documents.ts';
 import { TarReader } from '../../src/tar/read.ts';
 import { findTool } from '../support/peers.ts';
 
 // Usage: npm run bench -- kernels LAYOUT TAG. Inflate: the image's largest gzip layer, all of it. Deflate: the files of that
-// layer as a converter cuts them, one member each and 4 MiB at most. All in one thread; CPU time (user and system), best of
+// layer as a converter cuts them, one member each and 4 MiB at most; lz4 and chunk digests: the same pieces. All in one thread; CPU time (user and system), best of
 // several rounds in which the candidates take turns.
 
 const ROUNDS = 3;
@@ -33,9 +35,11 @@ const [layout, tag] = process.argv.slice(-2) as [string, string];
 const layer = largestLayer(layout, tag);
 const { pieces, tarSize } = await cut(layer.bytes);
 const plain = pieces.reduce((sum, piece) => sum + piece.length, 0);
+const blocks = pieces.map((piece) => lz4Compress(piece).slice());
+const native = await nativeBlake3().catch(() => undefined);
 const report = {
   scenario: 'kernels',
-  isolates: 'inflate and deflate of one layer in one thread, no disk, no network',
+  isolates: 'inflate, deflate, lz4 and chunk digests of one layer in one thread, no disk, no network',
   node: process.version,
   layer: { digest: layer.digest, packed: layer.bytes.length, tar: tarSize },
   inflate: await compare(tarSize, [
@@ -54,6 +58,16 @@ const report = {
       ...command('pigz', ['-p', '1', '-9c'], true),
     ])),
   },
+  lz4: await compare(plain, [
+    members('lazypull', lz4Compress),
+    { name: 'lazypull, decompress', run: () => timed(() => blocks.forEach((block, i) => lz4Decompress(block, pieces[i]?.length ?? 0))) },
+    ...command('lz4', ['-1c'], true),
+  ]),
+  digests: await compare(plain, [
+    digests('blake3, WebAssembly', await wasmBlake3()),
+    ...(native ? [digests('blake3, native', native)] : []),
+    digests('sha256', await chunkDigester('sha256')),
+  ]),
 };
 process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
 
@@ -87,6 +101,10 @@ function members(name: string, compress: (piece: Uint8Array) => Uint8Array): Can
       return { cpu, size };
     },
   };
+}
+
+function digests(name: string, digest: DigestBytes): Candidate {
+  return { name, run: () => timed(() => pieces.forEach((piece) => digest(piece))) };
 }
 
 /** A command line tool fed through pipes, when installed. It compresses the files as one stream, which helps its size. */

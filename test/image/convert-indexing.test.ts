@@ -309,6 +309,24 @@ describe('what an index lists', () => {
     assert.equal((await fourth.resolve('out')).digest, (await third.resolve('in')).digest, 'doing it again changes nothing');
   });
 
+  it('merged, the original stays what it is and the converted images follow, marked', async () => {
+    const memory = openMemory();
+    const originals = await multi(memory);
+    const target = openMemory();
+    const marked = { ...estargz, osFeature: 'test.lazy' };
+    await run(memory, target, choose(marked, {}), { mergeIndex: true });
+    const { manifests, annotations } = await indexOf(target);
+    assert.deepEqual(annotations, { whole: 'kept' });
+    assert.deepEqual(manifests.slice(0, 3), originals);
+    assert.deepEqual(manifests.slice(3).map(({ platform }) => platform), [{ ...LINUX, 'os.features': ['test.lazy'] }, { ...ARM, 'os.features': ['test.lazy'] }]);
+    assert.ok((await verifyImage({ store: target, reference: 'out' }, [estargz])).ok);
+    const lone = openMemory();
+    await putImage(lone, { layers: [base] }, 'in');
+    await run(lone, lone, choose(marked, {}), { mergeIndex: true });
+    assert.deepEqual((await indexOf(lone)).manifests.map(({ platform }) => platform), [LINUX, { ...LINUX, 'os.features': ['test.lazy'] }]);
+    await assert.rejects(run(memory, target, choose(estargz), { mergeIndex: true }), { code: 'USAGE' });
+  });
+
   it('new layers make old artifacts void, their names in annotations included', async () => {
     const memory = openMemory();
     await multi(memory);

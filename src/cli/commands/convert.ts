@@ -8,6 +8,7 @@ import { shortDigests } from '../units.ts';
 interface Flags extends RegistryFlags {
   readonly format?: readonly string[];
   readonly platform?: readonly string[];
+  readonly mergeIndex?: boolean;
   readonly dryRun?: boolean;
   readonly jobs?: number;
   readonly maxLayerSize?: number;
@@ -20,6 +21,7 @@ export const addConvert: AddCommand = (program, app) => {
     .argument('<source>', 'the image to read')
     .argument('<target>', 'where to write the converted image')
     .addOption(formatsOption(app.formats))
+    .option('--merge-index', 'keep the image too, and list both in one index (for formats that need a client of their own)')
     .option('--dry-run', 'convert, but store nothing: shows what would come out')
     .option('--max-layer-size <size>', 'refuse layers that unpack to more than this (10G, 500M; default 64G)', sizeArgument(1));
   addPlatformsOption(command);
@@ -64,6 +66,7 @@ Examples:
         bindings: app.formats.flatMap((format) => format.binding ?? []),
         signal: app.io.signal,
         ...(platforms ? { platforms } : {}),
+        ...(flags.mergeIndex ? { mergeIndex: true } : {}),
         ...(flags.dryRun ? { dryRun: true } : {}),
         ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
         ...(flags.maxLayerSize === undefined ? {} : { maxLayerSize: flags.maxLayerSize }),
