@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, existsSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tinyLayout } from '../../fixtures/pairs.ts';
 import { run, scratch, type Ran, type RunOptions, type Scope } from './peers.ts';
@@ -57,6 +57,7 @@ export function sourceImages(t: Scope, which: readonly string[] = ['tiny', 'ngin
     const command = commands.get(name);
     if (!command) continue;
     if (!real || !existsSync(join(real, 'index.json'))) t.diagnostic(`no real ${name} image: LAZYPULL_IMAGES names no image layout`);
+    else if (!readFileSync(join(real, 'index.json'), 'utf8').includes(`"${name}"`)) t.diagnostic(`no real ${name} image: the layout that LAZYPULL_IMAGES names has none`);
     else images.push({ name, layout: real, tag: name, command: command[0], prints: command[1] });
   }
   return images;
