@@ -29,7 +29,7 @@ export const builtinFormats: readonly FormatEntry[] = [
     options: [
       { key: 'spanSize', flag: 'span-size', kind: 'size', min: 1, max: MAX_SPAN, help: 'bytes of plain tar that are fetched at a time, at least (default 4M)' },
       { key: 'minLayerSize', flag: 'min-layer-size', kind: 'size', min: 0, help: 'leave out stored layers smaller than this (default 10M; 0 leaves out none)' },
-      { key: 'transcodeZstd', flag: 'transcode-zstd', kind: 'switch', help: 'repack zstd layers as gzip, which alone can be indexed' },
+      { key: 'transcodeZstd', flag: 'transcode-zstd', kind: 'switch', repacks: true, help: 'repack zstd layers as gzip, which alone can be indexed' },
       { key: 'optimizeXattr', flag: 'optimize-xattr', kind: 'switch', help: 'tell the snapshotter which layers have no xattrs' },
       { key: 'upstreamCheckpoints', flag: 'upstream-checkpoints', kind: 'switch', help: 'cut spans exactly where the soci CLI does' },
       { key: 'prefetch', flag: 'prefetch-list', kind: 'patterns', help: 'globs of files to fetch at start, one per line' },

@@ -25,11 +25,11 @@ export async function describeSoci(image: DescribedImage, options: Required<Soci
   for (const one of all) if (one && !described.has(one.layer.digest)) described.set(one.layer.digest, one);
   if (described.size === 0) return undefined;
   const ztocs = [...described.values()].map((one) => ztocDescriptor(one, options));
-  const { lists, warnings } = await prefetchLists(image, all, options);
+  const { lists, ...said } = await prefetchLists(image, all, options);
   const type = image.subject ? INDEX_TYPE.v1 : INDEX_TYPE.v2;
   await image.put(type, CONFIG_BLOB);
   const bytes = encodeSociIndex({ layers: [...ztocs, ...lists], ...(image.subject && { subject: image.subject }) });
-  return { descriptor: { ...describe(OCI.manifest, bytes), artifactType: type }, bytes, ...(warnings.length > 0 && { warnings }) };
+  return { descriptor: { ...describe(OCI.manifest, bytes), artifactType: type }, bytes, ...said };
 }
 
 function ztocDescriptor({ layer, descriptor, ztoc }: Described, { optimizeXattr }: Required<SociOptions>): Descriptor {
@@ -54,8 +54,10 @@ function needsXattrs({ records }: Ztoc): boolean {
 const OPAQUE_WHITEOUT = '.wh..wh..opq';
 const XATTR_PREFIX = 'SCHILY.xattr.';
 
-async function prefetchLists(image: DescribedImage, layers: readonly (Described | undefined)[], { prefetch }: Required<SociOptions>): Promise<{ lists: Descriptor[]; warnings: string[] }> {
-  if (prefetch.length === 0) return { lists: [], warnings: [] };
+type Prefetched = Pick<ImageArtifact, 'warnings' | 'unused'> & { readonly lists: readonly Descriptor[] };
+
+async function prefetchLists(image: DescribedImage, layers: readonly (Described | undefined)[], { prefetch }: Required<SociOptions>): Promise<Prefetched> {
+  if (prefetch.length === 0) return { lists: [] };
   const chosen = choose(layers, prefetch);
   if ('warning' in chosen) return { lists: [], warnings: [chosen.warning] };
   const lists: Descriptor[] = [];
@@ -66,8 +68,7 @@ async function prefetchLists(image: DescribedImage, layers: readonly (Described 
     lists.push({ mediaType: PREFETCH_MEDIA_TYPE, digest: list, size, annotations: { [ANNOTATION.layerDigest]: digest } });
   }
   // Of layers that were left out no file is known.
-  const where = layers.includes(undefined) ? ' in the layers that are indexed' : '';
-  return { lists, warnings: chosen.unmatched.map((pattern) => `nothing matches ${JSON.stringify(pattern)} of the prefetch list${where}`) };
+  return { lists, unused: chosen.unmatched.map((pattern) => `nothing in the indexed layers matches ${JSON.stringify(pattern)} of the prefetch list`) };
 }
 
 /** A prefetch list is advice: layers whose names make no tree are indexed all the same, and a snapshotter may make more of them. */

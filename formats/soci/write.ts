@@ -27,7 +27,7 @@ export function followSoci(layer: { readonly mediaType: string; readonly size?: 
   const { mediaType, size } = layer;
   if (size !== undefined && size < options.minLayerSize) return tooSmall(size, options);
   if (mediaType.includes('+encrypted')) return { skipped: 'it is encrypted' };
-  if (/(?:\+|\.)zstd$/.test(mediaType)) return options.transcodeZstd ? 'repack' : { skipped: 'zstd layers cannot be indexed; --transcode-zstd repacks it as gzip' };
+  if (/(?:\+|\.)zstd$/.test(mediaType)) return options.transcodeZstd ? 'repack' : { skipped: 'zstd layers cannot be indexed; convert --transcode-zstd repacks them as gzip' };
   if (/(?:\+|\.)gzip$/.test(mediaType)) return new SociFollower('gzip', context, options);
   if (mediaType === 'application/vnd.oci.image.layer.v1.tar' || mediaType === 'application/vnd.docker.image.rootfs.diff.tar') return new SociFollower('none', context, options);
   return { skipped: `layers of type ${mediaType} cannot be indexed` };

@@ -74,6 +74,6 @@ export function showConversion(meter: Meter): (event: ConvertProgress) => void {
   return (event) => {
     if (event.type === 'total') meter.total(event.layers, event.bytes);
     else if (event.type === 'bytes') meter.advance(event.packed);
-    else if (event.phase !== 'start') meter.itemDone(event.phase === 'reused' ? event.size : 0);
+    else if (event.phase !== 'start') meter.itemDone();
   };
 }

@@ -14,6 +14,8 @@ export interface FormatOption {
   /** What a `choice` can be. */
   readonly choices?: readonly string[];
   readonly help: string;
+  /** It changes layers, and so has no meaning where the image is to stay as it is. */
+  readonly repacks?: boolean;
   /** Smallest and largest value that `size` and `integer` take. */
   readonly min?: number;
   readonly max?: number;

@@ -183,6 +183,8 @@ export interface ImageArtifact {
   /** The manifest, to be stored exactly so. */
   readonly bytes: Uint8Array;
   readonly warnings?: readonly string[];
+  /** Wishes among the options that this image had nothing for; a user should hear of those that no image had anything for. */
+  readonly unused?: readonly string[];
 }
 
 /**
@@ -232,6 +234,11 @@ export interface RewritingFormat<O = unknown> extends ReadableFormat {
   readonly plain?: boolean;
   /** Among the `os.features` of an image in this format where one index lists it beside ordinary ones, which cannot do without such a mark. */
   readonly osFeature?: string;
+  /**
+   * The image goes on needing the layers that it was made of: they have to be in the target as they are, though its manifest
+   * does not name them (Nydus zran).
+   */
+  readonly keepsLayers?: boolean;
   /** The layers of an image are made one after the other, lowest first: each may make use of those below (Nydus). */
   readonly inOrder?: boolean;
   /** Makes the manifest's layers of the converted ones, for formats in which they are not the same (Nydus). */

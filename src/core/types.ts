@@ -120,7 +120,7 @@ export interface Chunk {
   /** Inflated bytes in front of the chunk's own in the same stored unit (eStargz innerOffset). */
   readonly skip?: number;
   /** Digest of the inflated bytes, when the format has one. */
-  readonly digest?: Digest;
+  readonly digest?: Digest | undefined;
   /** Digest of the stored bytes, when the format has one (SOCI). */
   readonly packedDigest?: Digest;
 }
@@ -138,8 +138,8 @@ export interface LayerIndex {
   readonly root: DirectoryNode;
   /** Every chunk once, in stored order. */
   readonly chunks: readonly Chunk[];
-  /** Stored ranges of blob 0 that a reader should fetch first, `[offset, end)`. */
-  readonly prefetch?: readonly { readonly offset: number; readonly end: number }[];
+  /** Stored ranges that a reader should fetch first, `[offset, end)` of a blob; of blob 0 unless told. */
+  readonly prefetch?: readonly { readonly offset: number; readonly end: number; readonly blob?: number }[];
 }
 
 /** The other half: the index, where each blob's bytes are, and how a stored chunk becomes file bytes. */
@@ -151,6 +151,8 @@ export interface OpenLayer {
   inflate(chunk: Chunk, packed: Uint8Array): Promise<Uint8Array>;
   /** The same by other code than wrote the index: what `verify` uses in place of `inflate`. */
   recheck?(chunk: Chunk, packed: Uint8Array): Promise<Uint8Array>;
+  /** Whether inflated bytes are right by what `chunk.digest` cannot say (a BLAKE3 digest); undefined for a chunk of which nothing more is known. */
+  check?(chunk: Chunk, bytes: Uint8Array): boolean | undefined;
   /** What the format wants to be proven about a file before it is read for the first time. */
   proof?(node: RegularNode): FileProof | undefined;
   /** The index is about the whole image, and the layer is no more than its wrapping (Nydus bootstrap). */

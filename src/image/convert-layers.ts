@@ -95,11 +95,14 @@ async function convertLayer(layer: SourceLayer, job: LayerJob, below: readonly C
   const started = performance.now();
   job.progress({ type: 'layer', digest: descriptor.digest, phase: 'start', size: descriptor.size });
   const placed = await place(layer, job, below);
-  const { action, converted, indexed = new Map<IndexingFormat, Indexed>() } = placed;
+  const { converted, indexed = new Map<IndexingFormat, Indexed>() } = placed;
   const described = new Map([...indexed].filter((pair): pair is [IndexingFormat, DescribedLayer] => !('skipped' in pair[1])));
+  const action = placed.action === 'kept' && described.size > 0 ? 'indexed' : placed.action;
   // What the eye is to fall on: the new layer's own index, or else the first one about it.
-  const [facts = { entries: 0, chunks: 0 }] = converted ? [converted] : placed.adopted ? [placed.adopted] : described.values();
-  job.progress({ type: 'layer', digest: descriptor.digest, phase: action === 'converted' || action === 'indexed' ? 'done' : 'reused', size: descriptor.size });
+  const own = action === 'converted' ? converted : placed.adopted;
+  const [facts = { entries: 0, chunks: 0 }] = own ? [own] : described.values();
+  const reused = action === 'kept' || action === 'passed-through' || action === 'foreign';
+  job.progress({ type: 'layer', digest: descriptor.digest, phase: reused ? 'reused' : 'done', size: descriptor.size });
   const newDiffId = converted?.diffId ?? diffId;
   if (newDiffId === undefined) throw new LazypullError('INTERNAL', `layer ${descriptor.digest} was not made`);
   return {
@@ -111,7 +114,7 @@ async function convertLayer(layer: SourceLayer, job: LayerJob, below: readonly C
       source: { digest: descriptor.digest, size: descriptor.size },
       target: { digest: placed.descriptor.digest, size: placed.descriptor.size },
       diffId: newDiffId,
-      action: action === 'kept' && described.size > 0 ? 'indexed' : action,
+      action,
       entries: facts.entries,
       chunks: facts.chunks,
       tarSize: converted?.tarSize ?? placed.followed?.tarSize ?? 0,
@@ -141,7 +144,10 @@ interface Placed {
 async function place(layer: SourceLayer, job: LayerJob, below: readonly ConvertedLayer[]): Promise<Placed> {
   const { source, signal, rewriting } = job;
   const descriptor = { ...layer.descriptor, mediaType: toOciType(layer.descriptor.mediaType) };
-  if (isForeignLayer(descriptor.mediaType)) return { action: 'foreign', descriptor };
+  if (isForeignLayer(descriptor.mediaType)) {
+    job.progress({ type: 'bytes', packed: descriptor.size, tar: 0 });
+    return { action: 'foreign', descriptor };
+  }
   if (!isTarLayer(descriptor.mediaType)) {
     await carry(layer, job);
     return { action: 'kept', descriptor };
@@ -248,8 +254,8 @@ async function carryAndFollow(layer: SourceLayer, job: LayerJob, begin: () => Fo
   };
   try {
     await target.push(descriptor, () => {
-      // Asked again, for a retry: the pass begins again as well.
-      void stop();
+      // Asked again, for a retry: the pass begins again as well. What the old one ends with is nobody's business.
+      stop().catch(() => undefined);
       const [own, pushed] = share(fetch());
       const result = follow(own);
       // Whoever awaits it gets the error; a push that fails first must not leave it unhandled.

@@ -10,7 +10,7 @@ import { discardStore } from './discard.ts';
 import { imagesIn, readDocuments, type DocumentTree } from './documents-tree.ts';
 import { DEFAULT_MAX_LAYER_SIZE } from './image-layer.ts';
 import type { Place } from './place.ts';
-import { Publisher } from './publish.ts';
+import { Publisher, unusedByAll } from './publish.ts';
 import { needsReaders, sourceLayers } from './source-layers.ts';
 
 export type { ConvertProgress, ConvertReport, LayerIndexReport, LayerReport, PlatformReport } from './convert-report.ts';
@@ -77,7 +77,7 @@ export async function convertImage(source: Place, target: Place, choices: Format
     const extras = (await rewriting?.format.finish?.(converted(outcomes), rewriting.options)) ?? [];
     const extraTags = await publisher.publishExtras(extras, target.reference);
     await job.target.tag(top, target.reference, signal);
-    const heard = [...warnings, ...publisher.warnings, ...unusedWishes(outcomes), ...layerWarnings(outcomes), ...unindexed(job, publisher)];
+    const heard = [...warnings, ...publisher.warnings, ...unusedWishes(outcomes), ...unusedByAll(publisher.unused), ...layerWarnings(outcomes), ...unindexed(job, publisher)];
     return {
       reference: target.reference,
       digest: top.digest,
@@ -109,9 +109,8 @@ function converted(outcomes: readonly LayerOutcome[]): ConvertedLayer[] {
 
 /** Wishes that none of the layers had anything for. Of layers that were not converted nothing is known. */
 function unusedWishes(outcomes: readonly LayerOutcome[]): string[] {
-  const [first, ...others] = converted(outcomes);
-  if (!first || others.length + 1 < outcomes.length) return [];
-  return (first.unused ?? []).filter((wish) => others.every(({ unused }) => unused?.includes(wish)));
+  const all = converted(outcomes);
+  return all.length < outcomes.length ? [] : unusedByAll(all.map(({ unused = [] }) => unused));
 }
 
 /** What each layer's report warns of, for people. */

@@ -58,10 +58,21 @@ export function historyProblem({ layers }: ImageManifest, config: ImageConfig): 
   return history.length === 0 || counted === layers.length ? undefined : `${layers.length} layers, but the config's history speaks of ${counted}`;
 }
 
-/** `os`, `architecture` and `variant` of an image config. */
+/** The platform that an image config names, whole. */
 export function platformOfConfig(config: ImageConfig): Platform | undefined {
   const { os, architecture } = config;
-  const variant = config['variant'];
+  if (!os || !architecture) return undefined;
+  const { 'os.version': version, 'os.features': features, variant } = config;
   // In the order in which Go's tools write them, so that one that writes the index again changes nothing.
-  return os && architecture ? { architecture, os, ...(typeof variant === 'string' && variant !== '' && { variant }) } : undefined;
+  return {
+    architecture,
+    os,
+    ...(isText(version) && { 'os.version': version }),
+    ...(Array.isArray(features) && features.length > 0 && features.every(isText) && { 'os.features': features }),
+    ...(isText(variant) && { variant }),
+  };
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== '';
 }

@@ -1,5 +1,4 @@
 import { constants, lchown, lutimes, open, type FileHandle } from 'node:fs/promises';
-import { wrapError } from '../core/errors.ts';
 import type { Attributes, Time } from '../core/types.ts';
 
 /** A path for the file system: names that are not UTF-8 need their bytes. */
@@ -38,7 +37,8 @@ async function owned(uid: number, gid: number, change: () => Promise<void>): Pro
   try {
     await change();
   } catch (error) {
-    throw wrapError(error, 'IO', `cannot give it to ${uid}:${gid} as in the image (with no same owner it becomes yours)`);
+    // Not ours to name the file: whoever writes it knows its path.
+    throw new Error(`cannot give it to ${uid}:${gid} as in the image (with no same owner it becomes yours): ${String((error as Error).message)}`, { cause: error });
   }
 }
 

@@ -148,13 +148,14 @@ export function imageLayers(of: LayersOf, formats: readonly Format<unknown>[], c
 }
 
 /** The image as formats see it. Documents are kept: several formats, and several layers, ask for the same ones. */
-export function storedImage({ place, descriptor, manifest, entries }: LayersOf, counter: ReadCounter): StoredImage {
+export function storedImage({ place, descriptor, manifest, config, entries }: LayersOf, counter: ReadCounter): StoredImage {
   const { store } = place;
   const asked = new Map<string, Once<readonly Descriptor[]>>();
   return {
     descriptor,
     annotations: manifest.annotations ?? {},
     layers: manifest.layers,
+    diffIds: config.rootfs.diff_ids,
     ...(entries && { entries }),
     resolve: (digest, signal) => resolveIfThere(store, digest, signal),
     async fetch(blob, limit, signal) {

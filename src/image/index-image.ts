@@ -14,7 +14,7 @@ import { imagesIn, readDocuments, type ImageDocument } from './documents-tree.ts
 import type { SourceLayer } from './follow-layer.ts';
 import { DEFAULT_MAX_LAYER_SIZE } from './image-layer.ts';
 import type { Place } from './place.ts';
-import { describeImage } from './publish.ts';
+import { describeImage, unusedByAll } from './publish.ts';
 import { referrersOf } from './referrers-of.ts';
 import { sourceLayers } from './source-layers.ts';
 
@@ -63,7 +63,7 @@ export async function indexImage(place: Place, choice: FormatChoice<IndexingForm
   const workers = new ThreadPool(jobs);
   try {
     const root = await store.resolve(place.reference, signal);
-    const { tree } = await readDocuments(store, root, { platforms: options.platforms, keepOthers: true, signal });
+    const { tree, warnings: said } = await readDocuments(store, root, { platforms: options.platforms, keepOthers: true, signal });
     const images = imagesIn(tree);
     if (images.length === 0) throw new LazypullError('UNSUPPORTED', `${store.location} ${root.digest} is no container image`);
     const there = new Map<ImageDocument, Descriptor[]>();
@@ -85,20 +85,24 @@ export async function indexImage(place: Place, choice: FormatChoice<IndexingForm
     for (const image of wanted) sources.set(image, await sourceLayers(place, image, { readers: [], plain: false, signal }));
     const byImage = await convertLayers(sources, job, jobs);
     const outcomes = eachOnce(byImage);
-    const warnings = [...layerWarnings(outcomes)];
+    const warnings = [...said, ...layerWarnings(outcomes)];
     const reports: IndexedImage[] = [];
+    const unused: (readonly string[])[] = [];
     for (const image of images) {
       const { descriptor, config } = image;
       const base = { platform: descriptor.platform ?? platformOfConfig(config) ?? null, digest: descriptor.digest };
       const existing = there.get(image) ?? [];
+      if (image.manifest.annotations?.[format.binding.artifactKey] !== undefined) warnings.push(`${descriptor.digest} names a ${format.name} index in its manifest already; readers look for that one`);
       if (!wanted.includes(image)) {
         reports.push({ ...base, action: 'exists', artifact: (existing[0] as Descriptor).digest, layers: [] });
         continue;
       }
-      const own = byImage.get(image) ?? [];
+      // A conversion gives layers OCI types; here they stay what their manifest says.
+      const own = (byImage.get(image) ?? []).map((outcome, i) => ({ ...outcome, descriptor: image.manifest.layers[i] as Descriptor }));
       const { mediaType, digest, size } = descriptor;
       const artifact = await describeImage(choice, own, { mediaType, digest, size }, (type, bytes) => put(job.target, type, bytes, signal));
       warnings.push(...(artifact?.warnings ?? []));
+      if (artifact) unused.push(artifact.unused ?? []);
       const layers = own.map(({ report }) => report);
       if (!artifact) {
         reports.push({ ...base, action: 'nothing', artifact: null, layers });
@@ -115,7 +119,7 @@ export async function indexImage(place: Place, choice: FormatChoice<IndexingForm
       format: format.name,
       images: reports,
       totals: totals(outcomes, performance.now() - started),
-      warnings: [...new Set(warnings)],
+      warnings: [...new Set([...warnings, ...unusedByAll(unused)])],
       dryRun: job.dryRun,
     };
   } finally {

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { isDigest, type Digest } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
 import type { AssembledImage, Binding, ExtraImage, ImageArtifact, IndexingFormat } from '../core/format.ts';
 import { streamOf } from '../core/stream.ts';
@@ -11,6 +12,7 @@ import type { PlatformReport } from './convert-report.ts';
 import { platformOfConfig } from './documents.ts';
 import { imagesIn, type DocumentTree, type ImageDocument, type IndexDocument, type OtherDocument } from './documents-tree.ts';
 import type { Indexing } from './follow-layer.ts';
+import { resolveIfThere } from './place.ts';
 import { transferBlob } from './transfer.ts';
 
 interface Published {
@@ -28,10 +30,14 @@ export class Publisher {
   readonly #bindings: readonly Binding[];
   /** Old digest of a document that was written anew -> what became of it. */
   readonly #published = new Map<string, Published>();
+  /** Documents that are no images and come along as they are. */
+  readonly #carried = new Set<Digest>();
   readonly platforms: PlatformReport[] = [];
   readonly warnings: string[] = [];
   /** Types of the artifacts that any of the images names, new ones and old ones. */
   readonly named = new Set<string>();
+  /** Wishes that the artifacts of one image had nothing for. */
+  readonly unused: (readonly string[])[] = [];
 
   /** `bindings` are those of all known formats: what they name changes with the image. */
   constructor(job: LayerJob, outcomes: Outcomes, bindings: readonly Binding[]) {
@@ -42,6 +48,7 @@ export class Publisher {
 
   /** Returns the new root's descriptor: an index if artifacts have to be listed beside a single image. */
   async publish(tree: DocumentTree): Promise<Descriptor> {
+    for (const digest of othersIn(tree)) this.#carried.add(digest);
     const { descriptor, artifacts, bound } = await this.#document(tree);
     if (artifacts.length === 0) return descriptor;
     const platform = tree.kind === 'image' ? (tree.descriptor.platform ?? platformOfConfig(tree.config)) : undefined;
@@ -92,7 +99,7 @@ export class Publisher {
     const config = await this.#config(image, layers);
     const artifacts = await this.#artifacts(outcomes);
     const sameLayers = layers.length === manifest.layers.length && layers.every(({ descriptor }, i) => descriptor.digest === manifest.layers[i]?.digest);
-    const bound = this.#bound(manifest.annotations ?? {}, artifacts, sameLayers);
+    const bound = await this.#bound(manifest.annotations ?? {}, artifacts, sameLayers);
     const others = Object.entries(manifest.annotations ?? {}).filter(([key]) => !this.#bindings.some(({ artifactKey }) => artifactKey === key));
     const { annotations: _old, ...rest } = manifest;
     const annotations = { ...Object.fromEntries(others), ...bound };
@@ -149,23 +156,31 @@ export class Publisher {
       const artifact = await describeImage(indexing, outcomes, undefined, (mediaType, bytes) => this.#put(mediaType, bytes));
       if (!artifact) continue;
       this.warnings.push(...(artifact.warnings ?? []));
+      this.unused.push(artifact.unused ?? []);
       await this.#put(artifact.descriptor.mediaType, artifact.bytes);
       found.push({ format: indexing.format, artifact });
     }
     return found;
   }
 
-  /** The annotations that name artifacts: new ones, and old ones whose artifact still speaks of these layers. */
-  #bound(old: Readonly<Record<string, string>>, artifacts: readonly { readonly format: IndexingFormat; readonly artifact: ImageArtifact }[], sameLayers: boolean): Record<string, string> {
+  /** The annotations that name artifacts: new ones, and old ones whose artifact still speaks of these layers and is where they lead. */
+  async #bound(old: Readonly<Record<string, string>>, artifacts: readonly { readonly format: IndexingFormat; readonly artifact: ImageArtifact }[], sameLayers: boolean): Promise<Record<string, string>> {
     const bound: Record<string, string> = {};
     for (const { artifactKey, artifactType } of this.#bindings) {
       const fresh = artifacts.find(({ format }) => format.binding.artifactType === artifactType);
-      const value = fresh ? fresh.artifact.descriptor.digest : sameLayers && !this.#job.rewriting?.format.plain ? old[artifactKey] : undefined;
-      if (value === undefined) continue;
+      const kept = sameLayers && !this.#job.rewriting?.format.plain ? old[artifactKey] : undefined;
+      const value = fresh ? fresh.artifact.descriptor.digest : kept;
+      if (value === undefined || (!fresh && !(await this.#leadsSomewhere(value)))) continue;
       bound[artifactKey] = value;
       this.named.add(artifactType);
     }
     return bound;
+  }
+
+  /** Whether the target has an artifact or is about to get it: one that no index lists is not carried along. */
+  async #leadsSomewhere(artifact: string): Promise<boolean> {
+    if (!isDigest(artifact)) return false;
+    return this.#carried.has(artifact) || (await resolveIfThere(this.#job.target, artifact, this.#job.signal)) !== undefined;
   }
 
   async #index(tree: IndexDocument): Promise<Descriptor> {
@@ -255,6 +270,11 @@ export class Publisher {
   }
 }
 
+function othersIn(tree: DocumentTree): Digest[] {
+  if (tree.kind === 'index') return tree.children.flatMap(othersIn);
+  return tree.kind === 'other' ? [tree.descriptor.digest] : [];
+}
+
 /** The platform of an image, with one more feature. */
 function withFeature({ descriptor, config }: ImageDocument, feature?: string): { readonly platform?: Platform } {
   const platform = descriptor.platform ?? platformOfConfig(config);
@@ -275,6 +295,12 @@ function inOrder({ mediaType, digest, size, urls, annotations, data, platform, a
     ...(artifactType !== undefined && { artifactType }),
     ...others,
   };
+}
+
+/** What nobody had anything for. */
+export function unusedByAll(each: readonly (readonly string[])[]): string[] {
+  const [first = [], ...others] = each;
+  return first.filter((wish) => others.every((other) => other.includes(wish)));
 }
 
 /** What a format says about an image whose layers it has followed; undefined when that is nothing. */

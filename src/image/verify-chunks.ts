@@ -35,9 +35,12 @@ export class ChunkVerifier {
   /** The files in the chunks: what is proven about them on the way. */
   readonly files: FilesInChunks;
   readonly #wrong = new Set<Chunk>();
+  /** Blobs that are not there: told once, not for every chunk. */
+  readonly #lost = new Set<number>();
   readonly #layer: OpenLayer;
   readonly #own: ByteSource;
   readonly #report: (error: unknown) => void;
+  readonly #alone: boolean;
   readonly #streamed: readonly Unit[];
   readonly #ranged: Unit[];
   #next = 0;
@@ -46,12 +49,16 @@ export class ChunkVerifier {
   readonly #inTar = new Map<Chunk, { digest: Digest; use: Use }>();
   #uses: Map<Chunk, Use> | undefined;
 
-  /** `own` is the blob that `tap` will be given. Wrong chunks go to `report`, which may throw to end the work. */
-  constructor(layer: OpenLayer, own: ByteSource, report: (error: unknown) => void) {
+  /**
+   * `own` is the blob that `tap` will be given. Wrong chunks go to `report`, which may throw to end the work. `alone`: there
+   * is no tar to hold the index against, and `files` will have the contents of all files.
+   */
+  constructor(layer: OpenLayer, own: ByteSource, report: (error: unknown) => void, alone = false) {
     this.#layer = layer;
     this.#own = own;
     this.#report = report;
-    this.files = new FilesInChunks(layer, report);
+    this.#alone = alone;
+    this.files = new FilesInChunks(layer, report, alone);
     const blob = layer.sources.indexOf(own);
     const streamed: Unit[] = [];
     this.#ranged = [];
@@ -95,7 +102,10 @@ export class ChunkVerifier {
     const left = [...this.#streamed.slice(this.#next), ...this.#ranged];
     this.#next = this.#streamed.length;
     this.#ranged.length = 0;
-    for (const unit of left) await this.#check(unit, undefined, signal);
+    for (const group of neighbours(left)) {
+      const window = group.length > 1 ? await this.#read(group, signal) : undefined;
+      for (const unit of group) await this.#check(unit, window, signal);
+    }
     for (const [chunk, { digest, use }] of this.#inTar) {
       const got = this.#inflated.get(chunk);
       if (got !== undefined && got !== digest) this.#report(differs(use, chunk, got, digest));
@@ -147,9 +157,27 @@ export class ChunkVerifier {
     };
   }
 
+  /** Units that lie together, by one request; undefined when that fails: one by one it is told what is hit. */
+  async #read(group: readonly Unit[], signal: AbortSignal | undefined): Promise<ByteSource | undefined> {
+    const source = this.#layer.sources[group[0]?.chunks[0]?.blob ?? 0];
+    const start = group[0]?.offset ?? 0;
+    const end = Math.max(...group.map((unit) => unit.end));
+    if (!source || end > source.size) return undefined;
+    try {
+      return windowSource(source.size, start, await source.read(start, end - start, signal));
+    } catch (error) {
+      if (isAbort(error)) throw error;
+      return undefined;
+    }
+  }
+
   async #check(unit: Unit, at: ByteSource | undefined, signal: AbortSignal | undefined): Promise<void> {
     const layer = this.#layer;
     const blob = unit.chunks[0]?.blob ?? 0;
+    if (this.#lost.has(blob)) {
+      for (const chunk of unit.chunks) this.#wrong.add(chunk);
+      return;
+    }
     const view: OpenLayer = {
       ...layer,
       index: { root: layer.index.root, chunks: unit.chunks },
@@ -160,7 +188,7 @@ export class ChunkVerifier {
     const load = async (chunks: readonly Chunk[], path?: string): Promise<void> => {
       for (const [chunk, bytes] of await loader.load(chunks, { ...(path !== undefined && { path }), ...(signal && { signal }) })) {
         // Of stored bytes that have a digest it is the files that are compared.
-        if (chunk.digest === undefined && chunk.packedDigest === undefined) this.#inflated.set(chunk, digestOf(bytes));
+        if (!this.#alone && chunk.digest === undefined && chunk.packedDigest === undefined) this.#inflated.set(chunk, digestOf(bytes));
         await this.files.feed(chunk, bytes);
         this.checked += 1;
       }
@@ -169,6 +197,12 @@ export class ChunkVerifier {
       await load(unit.chunks);
     } catch (error) {
       if (isAbort(error)) throw error;
+      if (error instanceof LazypullError && error.code === 'NOT_FOUND') {
+        this.#lost.add(blob);
+        for (const chunk of unit.chunks) this.#wrong.add(chunk);
+        this.#report(error);
+        return;
+      }
       // Once more and one by one, to name each file that is hit; finding their names takes a walk, which is rarely needed.
       this.#uses ??= usesOf(layer);
       for (const chunk of unit.chunks) {
@@ -198,6 +232,30 @@ function unitsOf(chunks: readonly Chunk[]): Unit[] {
     }
   }
   return units;
+}
+
+/** Stored bytes that one request is for, and what lies between units that is worth fetching along. */
+const MAX_REQUEST = 8 * 1024 * 1024;
+const GAP = 64 * 1024;
+/** Units of one request. */
+const MAX_GROUP = 4096;
+
+/** Cuts units in stored order into groups that are worth one request each. */
+function* neighbours(units: readonly Unit[]): Generator<readonly Unit[]> {
+  let group: Unit[] = [];
+  let end = 0;
+  for (const unit of units) {
+    const [first] = group;
+    const near = first && first.chunks[0]?.blob === unit.chunks[0]?.blob && unit.offset >= first.offset && unit.offset <= end + GAP;
+    if (!near || unit.end - first.offset > MAX_REQUEST || group.length === MAX_GROUP) {
+      if (first) yield group;
+      group = [];
+      end = 0;
+    }
+    group.push(unit);
+    end = Math.max(end, unit.end);
+  }
+  if (group.length > 0) yield group;
 }
 
 function usesOf(layer: OpenLayer): Map<Chunk, Use> {

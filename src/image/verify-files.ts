@@ -26,7 +26,8 @@ export class FilesInChunks {
   readonly #unproven = new Set<RegularNode>();
   readonly #contents = new Map<RegularNode, Digest>();
 
-  constructor(layer: OpenLayer, report: Report) {
+  /** `all`: also of files that their chunks vouch for the contents are wanted. */
+  constructor(layer: OpenLayer, report: Report, all = false) {
     this.#layer = layer;
     this.#report = report;
     const seen = new Set<RegularNode>();
@@ -34,18 +35,18 @@ export class FilesInChunks {
       if (node.type !== 'file' || seen.has(node)) continue;
       seen.add(node);
       this.#addProof(node);
-      if (node.digest !== undefined || node.extents.every(isProof)) continue;
+      if (!all && (node.digest !== undefined || node.extents.every(isProof))) continue;
       this.#unproven.add(node);
       this.#addContent(node);
     }
   }
 
-  /** Whether neither the file's own digest nor those of whole chunks tell that its content is right. */
+  /** Whether neither the file's own digest nor those of whole chunks tell that its content is right, or its content is wanted. */
   isUnproven(node: RegularNode): boolean {
     return this.#unproven.has(node);
   }
 
-  /** Digest of an unproven file's content, once all of it has come by in order. */
+  /** Digest of the content of a file that is unproven or wanted, once all of it has come by in order. */
   contentOf(node: RegularNode): Digest | undefined {
     return this.#contents.get(node);
   }

@@ -1,7 +1,7 @@
-import { Digester, type Digest } from '../core/digest.ts';
+import { Digester } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
 import { tap } from '../core/stream.ts';
-import type { ByteStream, Descriptor, DirectoryNode, ImageStore, OpenLayer, RegularNode } from '../core/types.ts';
+import type { ByteStream, Descriptor, DirectoryNode, FileNode, ImageStore, OpenLayer } from '../core/types.ts';
 import { decompress } from '../codec/compression.ts';
 import { compareTrees } from '../layer/compare.ts';
 import { LayerReader } from '../layer/reader.ts';
@@ -11,6 +11,7 @@ import { isTarLayer } from '../oci/media-types.ts';
 import type { ImageLayer } from './image-layer.ts';
 import { scanTar, type ContentWatcher, type ScannedTar } from './scan.ts';
 import { ChunkVerifier } from './verify-chunks.ts';
+import { digestByRanges, treeWithDigests } from './verify-tree.ts';
 import type { ProblemList, VerifiedLayer } from './verify-report.ts';
 
 export interface LayerCheckOptions {
@@ -23,8 +24,13 @@ export interface LayerCheckOptions {
 /** What a look into a layer gave. */
 export interface LayerCheck {
   readonly verified: VerifiedLayer;
-  /** The tar's tree with content digests; absent when the tar could not be read to its end. */
+  /**
+   * The tar's tree with content digests; absent when the tar could not be read to its end. Of a layer whose index is about
+   * the whole image, or that is no tar, the index's.
+   */
   readonly tree?: DirectoryNode;
+  /** The tree is that of the whole image. */
+  readonly whole?: boolean;
   /** Paths in it that the format added. */
   readonly reserved: readonly string[];
 }
@@ -35,6 +41,8 @@ interface Reading {
   readonly chunks: ChunkVerifier;
   /** For messages: of which index of several they speak. */
   readonly name: string;
+  /** The index stands for itself: there is no tar that it is about. */
+  readonly alone: boolean;
 }
 
 /**
@@ -55,29 +63,33 @@ export async function verifyLayer(store: ImageStore, layer: ImageLayer, problems
   if (isTarLayer(mediaType)) {
     scanned = await scanLayer(store, layer, readings, problems, options);
   } else {
-    problems.notes.add(`${layer.name} is ${mediaType}, no tar: only its digest is checked`);
-    await drain(store, layer.descriptor, problems, options);
+    if (readings.length === 0) problems.notes.add(`${layer.name} is ${mediaType}, no tar: only its digest is checked`);
+    await drain(store, layer.descriptor, problems, options, readings);
   }
+  let tree = scanned?.root;
   for (const reading of readings) {
     await reading.chunks.finish(options.signal);
     for (const note of reading.open.notes?.() ?? []) problems.notes.add(`${layer.name}: ${note}`);
-    if (!scanned) continue;
+    if (reading.alone) tree = await treeWithDigests(reading.open, reading.chunks, (error) => problems.addError(error, { layer: digest }), options.signal);
+    if (!scanned || reading.alone) continue;
     compareWithTar(layer, reading, scanned, problems);
     await compareContents(layer, reading, scanned, problems, options.signal);
   }
-  if (readings.length > 0 && !scanned && problems.found === before) problems.notes.add(`${layer.name}: its index could not be compared with a tar`);
+  if (readings.some(({ alone }) => !alone) && !scanned && problems.found === before) problems.notes.add(`${layer.name}: its index could not be compared with a tar`);
   const formats = readings.map(({ open }) => open.format);
+  const counts = readings.some(({ alone }) => alone) && tree ? countsOf(tree) : scanned;
   return {
     verified: {
       ...base,
       format: formats[0] ?? null,
       formats,
-      entries: scanned?.entries ?? 0,
-      files: scanned?.files ?? 0,
+      entries: counts?.entries ?? 0,
+      files: counts?.files ?? 0,
       chunks: readings.reduce((sum, { chunks }) => sum + chunks.checked, 0),
       tarSize: scanned?.size ?? 0,
     },
-    ...(scanned && { tree: scanned.root }),
+    ...(tree && { tree }),
+    ...(readings.some(({ open }) => open.describes === 'image') && { whole: true }),
     reserved: readings.flatMap(({ open }) => open.reserved ?? []),
   };
 }
@@ -101,7 +113,8 @@ async function openForCheck(layer: ImageLayer, problems: ProblemList, signal: Ab
   return opened.map((open) => {
     for (const message of open.problems ?? []) problems.add({ code: 'CORRUPT', message: `${layer.name}: ${message}`, ...place });
     const name = opened.length > 1 ? `the ${open.format} index` : 'the index';
-    return { open, chunks: new ChunkVerifier(open, layer.stored.source, report), name };
+    const alone = open.describes === 'image' || !isTarLayer(layer.descriptor.mediaType);
+    return { open, chunks: new ChunkVerifier(open, layer.stored.source, report, alone), name, alone };
   });
 }
 
@@ -117,7 +130,8 @@ async function scanLayer(
   const watch = (path: string, size: number): ContentWatcher | undefined => {
     // Of several entries with one path the last one counts, in the tar as in the index.
     contents.forget(path);
-    const watchers = readings.flatMap(({ open, chunks }) => {
+    const watchers = readings.flatMap(({ open, chunks, alone }) => {
+      if (alone) return [];
       const node = nodeAt(open.index.root, path);
       return (node?.type === 'file' && node.size === size && chunks.watch(path, node, (error) => contents.add(path, error))) || [];
     });
@@ -154,6 +168,17 @@ async function scanLayer(
   return scanned;
 }
 
+/** Names in a tree that was not made of a tar, what is only implied left out. */
+function countsOf(tree: DirectoryNode): { entries: number; files: number } {
+  const files = new Set<FileNode>();
+  let entries = 0;
+  for (const { node } of walk(tree)) {
+    if (!(node.type === 'directory' && node.implied)) entries += 1;
+    if (node.type === 'file') files.add(node);
+  }
+  return { entries, files: files.size };
+}
+
 function together(watchers: readonly ContentWatcher[]): ContentWatcher {
   return {
     update: (bytes) => watchers.forEach((watcher) => watcher.update(bytes)),
@@ -162,9 +187,11 @@ function together(watchers: readonly ContentWatcher[]): ContentWatcher {
 }
 
 /** Reads a blob for its size and digest alone; a problem that is known already is not noted again. */
-export async function drain(store: ImageStore, descriptor: Descriptor, problems: ProblemList, options: LayerCheckOptions): Promise<void> {
+export async function drain(store: ImageStore, descriptor: Descriptor, problems: ProblemList, options: LayerCheckOptions, readings: readonly Pick<Reading, 'chunks'>[] = []): Promise<void> {
   try {
-    for await (const { length } of store.fetch(descriptor, options.signal)) options.moved(length);
+    let stream: ByteStream = store.fetch(descriptor, options.signal);
+    for (const { chunks } of readings) stream = chunks.tap(stream, options.signal);
+    for await (const { length } of stream) options.moved(length);
   } catch (error) {
     const known = error instanceof LazypullError && problems.problems.some(({ code, layer, message }) => code === error.code && layer === descriptor.digest && message === error.message);
     if (!known) problems.addError(error, { layer: descriptor.digest });
@@ -201,12 +228,6 @@ async function compareContents(layer: ImageLayer, { open, chunks, name }: Readin
       problems.addError(error, { layer: layer.descriptor.digest });
     }
   }
-}
-
-async function digestByRanges(reader: LayerReader, node: RegularNode, path: string, signal: AbortSignal): Promise<Digest> {
-  const digester = new Digester();
-  for await (const bytes of reader.stream(node, { path, signal })) digester.update(bytes);
-  return digester.finish();
 }
 
 /** Files whose problems are remembered: far more than are listed. */

@@ -109,6 +109,9 @@ export class ChunkLoader {
     if (got !== chunk.digest) {
       throw new LazypullError('DIGEST_MISMATCH', `chunk of ${chunk.size} bytes has digest ${got}, not ${chunk.digest}`, place(options, chunk.offset));
     }
+    if (this.#layer.check?.(chunk, bytes) === false) {
+      throw new LazypullError('DIGEST_MISMATCH', `chunk of ${chunk.size} bytes does not have the digest that the index says`, place(options, chunk.offset));
+    }
     return bytes;
   }
 
@@ -137,7 +140,8 @@ export class ChunkLoader {
       const own = bytes.subarray(skip, skip + member.size);
       if (own.length !== member.size) continue;
       // Unasked for and unproven is not worth keeping; what was asked for goes the way that reports errors.
-      if (member.digest ? digestLike(member.digest, own) === member.digest : wanted.includes(member)) right.set(member, new Uint8Array(own));
+      const proven = member.digest ? digestLike(member.digest, own) === member.digest : this.#layer.check?.(member, own);
+      if (proven ?? wanted.includes(member)) right.set(member, new Uint8Array(own));
     }
     return right;
   }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { lstat, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { constants } from 'node:fs';
+import { lstat, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { ExtractReport, InspectReport } from '../../src/index.ts';
@@ -73,6 +75,21 @@ describe('extract', () => {
     assert.equal((await extract('/etc/hostname', '-o', folder)).code, 2);
     assert.equal((await extract('/etc/hostname', '-o', folder, '--overwrite')).code, 0);
     assert.equal((await extract('/etc', '--tar', join(folder, 'no', 'such', 'folder'))).code, 9);
+  });
+
+  it('writes to a pipe or a device of that name, and leaves it what it is', async (t) => {
+    const pipe = join(await tempFolder(t), 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    // Opened for both, nobody has to wait for the other side.
+    const reader = await open(pipe, constants.O_RDWR | constants.O_NONBLOCK);
+    t.after(() => reader.close());
+    const piped = await extract('/etc/hostname', '--tar', '-');
+    const { code, stderr } = await extract('/etc/hostname', '--tar', pipe);
+    assert.equal(code, 0, stderr);
+    assert.ok((await lstat(pipe)).isFIFO());
+    const bytes = Buffer.alloc(piped.stdoutBytes.length);
+    for (let at = 0; at < bytes.length; ) at += (await reader.read(bytes, at)).bytesRead;
+    assert.ok(bytes.equals(piped.stdoutBytes));
   });
 
   it('says that files stay when one of them is broken', async (t) => {

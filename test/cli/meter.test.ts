@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { Meter } from '../../src/cli/meter.ts';
+import { Meter, showConversion } from '../../src/cli/meter.ts';
 
 describe('meter', () => {
   it('says what is done, how fast, and what is left', () => {
@@ -32,6 +32,16 @@ describe('meter', () => {
     now = 1000;
     meter.itemDone(1500);
     assert.equal(meter.text(), 'copying 1/1 blob  1.0 kB of 1.0 kB  1.5 kB/s');
+  });
+
+  it('counts a layer once, whether its bytes were worked on or only carried', () => {
+    const meter = new Meter('converting', 'layer', () => 0);
+    const show = showConversion(meter);
+    show({ type: 'total', layers: 2, bytes: 2000 });
+    show({ type: 'layer', digest: `sha256:${'0'.repeat(64)}`, phase: 'start', size: 1000 });
+    show({ type: 'bytes', packed: 1000, tar: 0 });
+    show({ type: 'layer', digest: `sha256:${'0'.repeat(64)}`, phase: 'reused', size: 1000 });
+    assert.equal(meter.text(), 'converting 1/2 layers  1.0 kB of 2.0 kB');
   });
 
   it('says only what it does before the work is known', () => {

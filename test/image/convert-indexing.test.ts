@@ -114,6 +114,34 @@ describe('convert with a format that describes layers', () => {
     assert.ok((await verifyImage({ store: target, reference: 'out' }, [], { against: { store: memory, reference: 'in' } })).ok);
   });
 
+  it('takes the platform of a lone image from its config, whole', async () => {
+    const memory = openMemory();
+    const platform = { os: 'windows', architecture: 'amd64', 'os.version': '10.0.20348.1', 'os.features': ['win32k'] };
+    await putImage(memory, { layers: [base], config: platform }, 'in');
+    const target = openMemory();
+    await run(memory, target, choose(testIndexing().format, {}));
+    assert.deepEqual((await indexOf(target)).manifests.map((entry) => entry.platform), [platform, platform]);
+  });
+
+  it('progress adds up, whatever becomes of a layer', async () => {
+    for (const choice of [{}, { leaveOut: 'gzip' }] as TestIndexOptions[]) {
+      const memory = openMemory();
+      const foreign = { ...small, mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip' };
+      await putImage(memory, { layers: [base, foreign] }, 'in');
+      let [bytes, total] = [0, 0];
+      const phases: string[] = [];
+      await run(memory, openMemory(), choose(testIndexing().format, choice), {
+        progress(event) {
+          if (event.type === 'total') total = event.bytes;
+          else if (event.type === 'bytes') bytes += event.packed;
+          else if (event.phase !== 'start') phases.push(event.phase);
+        },
+      });
+      assert.equal(bytes, total);
+      assert.deepEqual(phases.sort(), choice.leaveOut ? ['reused', 'reused'] : ['done', 'reused']);
+    }
+  });
+
   it('follows layers that are in the target already, plain ones too', async () => {
     const store = openMemory();
     const plain = plainLayer([{ path: 'a', content: noise(100_000) }]);
@@ -146,7 +174,8 @@ describe('convert with a format that describes layers', () => {
     const { format, heard } = testIndexing();
     const target = openMemory();
     const report = await run(memory, target, choose(format, { repack: 'zstd' }));
-    assert.equal(report.platforms[0]?.layers[0]?.action, 'repacked');
+    const [made] = report.platforms[0]?.layers ?? [];
+    assert.deepEqual([made?.action, made?.entries], ['repacked', 3], 'what is known of a repacked layer is what its index says');
     const [own] = heard as [Heard];
     assert.ok(gunzipSync(all(own.packed)).equals(tar));
     assert.ok(all(own.tar).equals(tar));
@@ -338,7 +367,51 @@ describe('what an index lists', () => {
     const { manifests } = await indexOf(target);
     assert.equal(manifests.length, 3);
     assert.ok(manifests.every(({ annotations = {} }) => !(TEST_BINDING.artifactKey in annotations) && !(TEST_BINDING.imageKey in annotations)));
+    assert.deepEqual([manifests[0]?.annotations, manifests[2]?.annotations], [{ note: 'kept' }, undefined], 'of what is left, nothing is not a list');
     for (const entry of [manifests[0], manifests[2]]) assert.equal((await manifestOf(target, entry as Descriptor)).annotations, undefined);
+  });
+
+  it('an old artifact that stays is not missed', async () => {
+    const memory = openMemory();
+    await multi(memory);
+    const indexed = openMemory();
+    await run(memory, indexed, named());
+    await indexed.tag(await indexed.resolve('out'), 'in');
+    const target = openMemory();
+    const report = await run(indexed, target, named({ leaveOut: 'tar' }));
+    assert.deepEqual(report.warnings, []);
+    assert.equal((await target.resolve('out')).digest, (await indexed.resolve('in')).digest);
+  });
+
+  it('an old artifact that does not come along is not named any more', async () => {
+    const memory = openMemory();
+    await multi(memory);
+    const indexed = openMemory();
+    await run(memory, indexed, named());
+    const [amd] = (await indexOf(indexed)).manifests as [Descriptor];
+    const elsewhere = openMemory();
+    const leftOut = named({ leaveOut: 'tar' });
+    const report = await convertImage({ store: indexed, reference: amd.digest }, { store: elsewhere, reference: 'out' }, leftOut, { jobs: 2 });
+    assert.equal((await manifestOf(elsewhere, await elsewhere.resolve('out'))).annotations, undefined);
+    assert.match(report.warnings.join(), /no layer has a listening index/);
+    // Where the artifact is already, the image keeps it.
+    await convertImage({ store: indexed, reference: amd.digest }, { store: indexed, reference: 'again' }, leftOut, { jobs: 2 });
+    assert.equal((await indexed.resolve('again')).digest, amd.digest);
+  });
+
+  it('of wishes that an image had nothing for, only those are told that all images share', async () => {
+    const memory = openMemory();
+    await multi(memory);
+    const { format } = testIndexing();
+    let images = 0;
+    const describeImage: typeof format.describeImage = async (image, options) => {
+      images += 1;
+      const artifact = await format.describeImage(image, options);
+      return artifact && { ...artifact, unused: ['nothing for both', `nothing for ${images}`] };
+    };
+    const report = await run(memory, openMemory(), choose({ ...format, describeImage }));
+    assert.equal(images, 2);
+    assert.deepEqual(report.warnings, ['nothing for both']);
   });
 
   it('a copy of one platform, or of one manifest, takes its artifact along', async () => {

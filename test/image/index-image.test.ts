@@ -61,6 +61,42 @@ test('only some platforms, a dry run, nothing to index, nothing to repack', asyn
   assert.match(repack.images[0]?.layers[0]?.indexes[0]?.skipped ?? '', /convert it instead/);
 });
 
+test('layers are named as the manifest has them, whatever a conversion would make of their types', async () => {
+  const store = openMemory();
+  const docker = { ...layer, mediaType: 'application/vnd.docker.image.rootfs.diff.tar.gzip' };
+  await putImage(store, { layers: [docker] }, 'app');
+  const { format } = testIndexing();
+  const types: string[] = [];
+  const describeImage: typeof format.describeImage = async (image, options) => {
+    types.push(...image.layers.flatMap((one) => one?.descriptor.mediaType ?? []));
+    return format.describeImage(image, options);
+  };
+  await indexImage({ store, reference: 'app' }, choose({ ...format, describeImage }));
+  assert.deepEqual(types, [docker.mediaType]);
+});
+
+test('says that a lone image is not for the platform that was asked for', async () => {
+  const store = openMemory();
+  await putImage(store, { layers: [layer] }, 'app');
+  const report = await indexImage({ store, reference: 'app' }, choose(testIndexing().format), { platforms: [ARM] });
+  assert.match(report.warnings.join(), /is an image for linux\/amd64, not for linux\/arm64/);
+});
+
+test('of wishes that an image had nothing for, only those are told that all images share', async () => {
+  const store = openMemory();
+  await putIndex(store, [await putImage(store, { layers: [layer] }), await putImage(store, { layers: [other], platform: ARM })], 'app');
+  const { format } = testIndexing();
+  let images = 0;
+  const describeImage: typeof format.describeImage = async (image, options) => {
+    images += 1;
+    const artifact = await format.describeImage(image, options);
+    return artifact && { ...artifact, unused: ['nothing for both', `nothing for ${images}`] };
+  };
+  const report = await indexImage({ store, reference: 'app' }, choose({ ...format, describeImage }));
+  assert.equal(images, 2);
+  assert.deepEqual(report.warnings, ['nothing for both']);
+});
+
 test('an artifact is no image', async () => {
   const store = openMemory();
   await putImage(store, { layers: [layer], manifest: { config: { mediaType: OCI.empty, digest: layer.diffId, size: 2 } } }, 'app');

@@ -44,7 +44,8 @@ export async function readTree(root: string, since: number, seconds: 'cut' | 'ro
   for (const { path, stats } of found) {
     const full = Buffer.concat([Buffer.from(`${root}/`), Buffer.from(path, 'latin1')]);
     const kind = KIND.get(stats.mode & 0o170000) ?? 'unknown';
-    const inode = `${stats.dev}:${stats.ino}`;
+    // Inode numbers of some FUSE servers use all 64 bits.
+    const inode = `${stats.dev}:${lstatSync(full, { bigint: true }).ino}`;
     const first = kind === 'dir' ? undefined : inodes.get(inode);
     if (kind !== 'dir' && first === undefined) inodes.set(inode, path);
     const facts = [

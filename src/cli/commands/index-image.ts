@@ -15,7 +15,7 @@ interface Flags extends RegistryFlags {
 }
 
 export const addIndex: AddCommand = (program, app) => {
-  const formats = app.formats.filter(({ rewrites }) => !rewrites);
+  const formats = app.formats.filter(({ rewrites }) => !rewrites).map((format) => ({ ...format, options: format.options.filter(({ repacks }) => !repacks) }));
   const names = formats.map(({ name }) => name);
   const [first] = names;
   if (first === undefined) return;
