@@ -1,11 +1,11 @@
 import { Digester, type Digest } from '../core/digest.ts';
 import { LazypullError, wrapError } from '../core/errors.ts';
-import type { ConvertedLayer, DescribedLayer, IndexingFormat, LayerInput, RewritingFormat, StoredLayer } from '../core/format.ts';
-import { share, type SharedStream } from '../core/share.ts';
+import type { ConvertContext, ConvertedLayer, DescribedLayer, IndexingFormat, LayerInput, RewritingFormat, StoredLayer } from '../core/format.ts';
 import { tap } from '../core/stream.ts';
 import type { ByteStream, Descriptor, ImageStore, Ingest, WorkerPool } from '../core/types.ts';
 import { decompress } from '../codec/compression.ts';
 import { isForeignLayer, isTarLayer, OCI, toOciType } from '../oci/media-types.ts';
+import { carryAlong } from './carry-along.ts';
 import type { ConvertProgress, LayerIndexReport, LayerReport } from './convert-report.ts';
 import type { ImageDocument } from './documents-tree.ts';
 import { checkDiffId, Followers, followLayer, type Followed, type Indexed, type Indexing, type SourceLayer } from './follow-layer.ts';
@@ -197,13 +197,11 @@ interface Rewriting {
 async function rewrite(layer: SourceLayer, job: LayerJob, rewriting?: Rewriting): Promise<Placed> {
   const { workers, signal } = job;
   const ingest = ingestOf(job);
-  const input = layerInput(layer, job);
   const { converted, followers } = await onceMore(async () => {
     const followers = new Followers(job.indexing, { mediaType: OCI.layerGzip }, { ingest, signal }, false);
     try {
       const context = { ingest, workers, signal, ...(followers.size > 0 && { follower: followers }) };
-      const converting = rewriting ? rewriting.format.convert(input, { ...context, below: rewriting.below }, rewriting.options) : repackLayer(input, context);
-      return { converted: await converting, followers };
+      return { converted: await (rewriting ? convertWith(rewriting, layer, job, context) : repackLayer(layerInput(layer, job), context)), followers };
     } catch (error) {
       await followers.abandon();
       throw error;
@@ -211,6 +209,13 @@ async function rewrite(layer: SourceLayer, job: LayerJob, rewriting?: Rewriting)
   }, signal);
   const indexed = await followers.finish(converted.descriptor, 'gzip');
   return { action: rewriting ? 'converted' : 'repacked', descriptor: converted.descriptor, converted, indexed };
+}
+
+/** A format that goes on needing the old layer reads it on its way into the target. */
+async function convertWith({ format, options, below }: Rewriting, layer: SourceLayer, job: LayerJob, context: ConvertContext): Promise<ConvertedLayer> {
+  const convert = (first?: ByteStream): Promise<ConvertedLayer> => format.convert(layerInput(layer, job, first), { ...context, below }, options);
+  if (!format.keepsLayers || layer.tar) return convert();
+  return carryAlong(layer.descriptor, job, convert, async () => undefined);
 }
 
 function ingestOf({ target, signal }: LayerJob): Ingest {
@@ -223,17 +228,9 @@ async function carry({ descriptor }: SourceLayer, job: LayerJob): Promise<void> 
   job.progress({ type: 'bytes', packed: descriptor.size, tar: 0 });
 }
 
-interface CarriedAndFollowed {
-  readonly followed: Followed;
-  readonly followers: Followers;
-}
-
-/** Brings a blob into the target while it is followed: what flows is fetched once. */
-async function carryAndFollow(layer: SourceLayer, job: LayerJob, begin: () => Followers): Promise<CarriedAndFollowed> {
-  const { source, target, signal } = job;
-  const { descriptor } = layer;
-  const fetch = (): ByteStream => tap(source.fetch(descriptor, signal), ({ length }) => job.progress({ type: 'bytes', packed: length, tar: 0 }));
-  const follow = async (packed: ByteStream): Promise<CarriedAndFollowed> => {
+/** Brings a blob into the target while it is followed. */
+function carryAndFollow(layer: SourceLayer, job: LayerJob, begin: () => Followers): Promise<{ readonly followed: Followed; readonly followers: Followers }> {
+  const follow = async (packed: ByteStream): Promise<{ followed: Followed; followers: Followers }> => {
     const followers = begin();
     try {
       return { followed: await followLayer(packed, followers, layer, job), followers };
@@ -242,34 +239,7 @@ async function carryAndFollow(layer: SourceLayer, job: LayerJob, begin: () => Fo
       throw error;
     }
   };
-  const there = job.dryRun || source === target || (await target.has(descriptor, signal)) || (await target.mount?.(descriptor, source, signal));
-  if (there) return follow(fetch());
-  let pass: { readonly own: SharedStream; readonly pushed: SharedStream; readonly result: Promise<CarriedAndFollowed> } | undefined;
-  const stop = async (): Promise<void> => {
-    const begun = pass;
-    await Promise.all([begun?.own.return(), begun?.pushed.return()]);
-    // It may have come to its end all the same.
-    const done = await begun?.result.catch(() => undefined);
-    await done?.followers.abandon();
-  };
-  try {
-    await target.push(descriptor, () => {
-      // Asked again, for a retry: the pass begins again as well. What the old one ends with is nobody's business.
-      stop().catch(() => undefined);
-      const [own, pushed] = share(fetch());
-      const result = follow(own);
-      // Whoever awaits it gets the error; a push that fails first must not leave it unhandled.
-      result.catch(() => undefined);
-      pass = { own, pushed, result };
-      return pushed;
-    }, signal);
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-  // What the push did not read, because somebody else stored the blob meanwhile, is not waited for.
-  await pass?.pushed.return();
-  return pass?.result ?? follow(fetch());
+  return carryAlong(layer.descriptor, job, follow, ({ followers }) => followers.abandon());
 }
 
 /**
@@ -285,8 +255,8 @@ async function onceMore<T>(work: () => Promise<T>, signal: AbortSignal): Promise
   }
 }
 
-/** The layer as the format sees it: stored bytes verified on the way in, plain tar held against the config's diffID. */
-function layerInput(layer: SourceLayer, job: LayerJob): LayerInput {
+/** The layer as the format sees it: stored bytes verified on the way in, plain tar held against the config's diffID. `onItsWay` is the first pass. */
+function layerInput(layer: SourceLayer, job: LayerJob, onItsWay?: ByteStream): LayerInput {
   const { descriptor, diffId, reserved, tar: made } = layer;
   const what = `layer ${descriptor.digest}`;
   // Later passes (a prefetch list) read the same bytes again: only the first one is progress.
@@ -294,6 +264,7 @@ function layerInput(layer: SourceLayer, job: LayerJob): LayerInput {
   const packed = (): ByteStream => {
     if (made) throw new LazypullError('UNSUPPORTED', `${what} is not stored as one blob`);
     const first = passes++ === 0;
+    if (first && onItsWay) return onItsWay;
     return tap(job.source.fetch(descriptor, job.signal), (bytes) => {
       if (first) job.progress({ type: 'bytes', packed: bytes.length, tar: 0 });
     });

@@ -24,7 +24,7 @@ export function compareImages(original: ComparedImage, image: ComparedImage, pro
   const report = new DifferenceReport(image.digest, problems);
   // An image in one piece (Nydus) has other layers, and has no names of users.
   const whole = [...original.layers, ...image.layers].some((layer) => layer.whole);
-  compareConfigs(original.config, image.config, whole, report);
+  compareConfigs(original.config, image.config, whole || original.layers.length !== image.layers.length, report);
   const before = original.layers.map(({ tree }) => tree);
   const after = image.layers.map(({ tree }) => tree);
   if (!before.every(isTree) || !after.every(isTree)) {
@@ -38,7 +38,7 @@ export function compareImages(original: ComparedImage, image: ComparedImage, pro
       report.all(`layer ${at + 1}`, compareTrees(tree, after[at] as DirectoryNode, { labels: LABELS, ignore, names: true }));
     }
   } else {
-    const why = whole ? 'is not stored layer by layer' : `has ${after.length} layers, the original ${before.length}`;
+    const why = whole ? 'is not stored layer by layer' : `has ${after.length} ${after.length === 1 ? 'layer' : 'layers'}, the original ${before.length}`;
     problems.notes.add(`image ${image.digest} ${why}: only what the layers show together is compared`);
   }
   const ignore = new Set([...original.layers, ...image.layers].flatMap(({ reserved }) => reserved));
@@ -51,10 +51,10 @@ function isTree(tree: DirectoryNode | undefined): tree is DirectoryNode {
 }
 
 /** Everything but the list of diffIDs has to be the same; with other layers also the history is another one. */
-function compareConfigs(original: ImageConfig, image: ImageConfig, whole: boolean, report: DifferenceReport): void {
+function compareConfigs(original: ImageConfig, image: ImageConfig, otherLayers: boolean, report: DifferenceReport): void {
   const [a, b] = [withoutLayers(original), withoutLayers(image)];
   const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
-  const differing = keys.filter((key) => !(whole && key === 'history') && canonical(a[key]) !== canonical(b[key]));
+  const differing = keys.filter((key) => !(otherLayers && key === 'history') && canonical(a[key]) !== canonical(b[key]));
   if (differing.length > 0) report.config(differing);
 }
 

@@ -48,7 +48,7 @@ describe('verifyImage against another image', () => {
     const squashed = entries.filter(({ path }) => path !== 'etc/hard').concat({ path: 'etc/new', content: 'new' });
     const report = await compare([gzipLayer(entries), gzipLayer(upper)], [lazyLayer(squashed)]);
     assert.deepEqual(report.problems, []);
-    assert.match(report.notes.join(), /has 1 layers, the original 2/);
+    assert.match(report.notes.join(), /has 1 layer, the original 2/);
     const short = await compare([gzipLayer(entries), gzipLayer(upper)], [lazyLayer(squashed.slice(0, -1))]);
     assert.deepEqual(short.problems.map(({ path }) => path), ['etc/new']);
   });
