@@ -94,10 +94,13 @@ describe('Nydus images', () => {
     const [[id, blob]] = [...blobs] as [[string, Uint8Array]];
     const meta = metas.get(id) as Uint8Array;
     // A bundled table that is not right is as good as none.
-    const other = new Map([[id, meta.subarray(4096)]]);
+    const other = new Map([[id, meta.subarray(0, -512)]]);
     const open = await openRafs(new MemorySource(bootstrap), placesOf(blobs, other));
     assert.deepEqual(open.problems.length, 1);
     assert.match(open.problems[0] as string, /context table of blob 0 .* in the bootstrap layer/);
+    // Nor is a header with no table, and nobody is to blame for that.
+    const bare = await openRafs(new MemorySource(bootstrap), placesOf(blobs, new Map([[id, meta.subarray(-4096)]])));
+    assert.deepEqual([bare.problems, bare.index.chunks.length], [[], open.index.chunks.length]);
     const entry = Buffer.from(bootstrap).readUInt32LE(EXTENSION_OFFSET + 8);
     const contextOffset = Number(Buffer.from(bootstrap).readBigUInt64LE(entry + 112));
     for (const [what, at] of [['table', contextOffset + 5], ['header', contextOffset + Number(Buffer.from(bootstrap).readBigUInt64LE(entry + 120)) + 14], ['TOC', blob.length - 600]] as const) {
