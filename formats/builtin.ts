@@ -1,6 +1,7 @@
 import type { FormatEntry } from '../src/core/format-entry.ts';
 
 const MAX_CHUNK = 64 * 1024 * 1024;
+const MAX_NYDUS_CHUNK = 16 * 1024 * 1024;
 const MAX_SPAN = 1024 * 1024 * 1024;
 
 /**
@@ -42,12 +43,12 @@ export const builtinFormats: readonly FormatEntry[] = [
     name: 'nydus',
     summary: 'one EROFS file system in content-addressed chunks, shared by layers and images; lazily with the nydus snapshotter',
     options: [
-      { key: 'chunkSize', flag: 'chunk-size', kind: 'size', min: 1024, max: MAX_CHUNK, help: 'bytes of a file per chunk (default 1M; a power of two)' },
+      { key: 'chunkSize', flag: 'chunk-size', kind: 'size', min: 4096, max: MAX_NYDUS_CHUNK, help: 'bytes of a file per chunk (default 1M; a power of two)' },
       { key: 'compressor', flag: 'compressor', kind: 'choice', choices: ['zstd', 'lz4', 'none'], help: 'how chunks are compressed (default zstd)' },
       { key: 'level', flag: 'zstd-level', kind: 'integer', min: 1, max: 22, help: 'compression level of zstd, 1 to 22 (default 3)' },
       { key: 'digester', flag: 'digester', kind: 'choice', choices: ['blake3', 'sha256'], help: 'what chunks are known by (default blake3)' },
       { key: 'aligned', flag: 'aligned', kind: 'switch', help: 'begin chunks at multiples of 4 KiB in the blob as well' },
-      { key: 'batchSize', flag: 'batch-size', kind: 'size', min: 0, max: MAX_CHUNK, help: 'compress small files together up to this much (default 0: never)' },
+      { key: 'batchSize', flag: 'batch-size', kind: 'size', min: 0, max: MAX_NYDUS_CHUNK, help: 'compress small files together up to this much (default 0: never)' },
       { key: 'prefetch', flag: 'prefetch-list', kind: 'patterns', help: 'globs of files to put first and fetch at start, one per line' },
       { key: 'chunkDict', flag: 'chunk-dict', kind: 'image', help: 'another Nydus image, whose chunks need not be stored again' },
     ],
@@ -58,7 +59,7 @@ export const builtinFormats: readonly FormatEntry[] = [
     name: 'nydus-zran',
     summary: 'Nydus over the layers as they are: only where their chunks are is stored anew',
     options: [
-      { key: 'chunkSize', flag: 'chunk-size', kind: 'size', min: 1024, max: MAX_CHUNK, help: 'bytes of a file per chunk (default 1M; a power of two)' },
+      { key: 'chunkSize', flag: 'chunk-size', kind: 'size', min: 4096, max: MAX_NYDUS_CHUNK, help: 'bytes of a file per chunk (default 1M; a power of two)' },
       { key: 'digester', flag: 'digester', kind: 'choice', choices: ['blake3', 'sha256'], help: 'what chunks are known by (default blake3)' },
       { key: 'prefetch', flag: 'prefetch-list', kind: 'patterns', help: 'globs of files to fetch at start, one per line' },
     ],

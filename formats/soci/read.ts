@@ -1,13 +1,13 @@
 import { corrupt, LazypullError } from '../../src/core/errors.ts';
 import type { StoredImage, StoredLayer } from '../../src/core/format.ts';
 import type { Chunk, Descriptor, FileProof, LayerIndex, OpenLayer, RegularNode } from '../../src/core/types.ts';
+import { inflatePart, type GzipPart } from '../../src/codec/resume.ts';
 import { isTarLayer } from '../../src/oci/media-types.ts';
 import { openEager } from './eager.ts';
 import { findIndex } from './find-index.ts';
 import { finding } from './finding.ts';
 import { checkHeader, MAX_HEADER } from './header-proof.ts';
 import { joinLayers, type SociIndex } from './index-manifest.ts';
-import { inflateSpan, type PackedSpan } from './inflate-span.ts';
 import { ANNOTATION, type Checkpoint, type Ztoc } from './layout.ts';
 import { decodePrefetch, PREFETCH_LIMIT } from './prefetch.ts';
 import { recheckSpan } from './recheck-span.ts';
@@ -108,13 +108,14 @@ function decoders({ spans }: Ztoc, chunks: readonly Chunk[], what: string): Pick
   const checkpoints = new Map(chunks.map((chunk, i) => [chunk, spans.checkpoints[i] as Checkpoint]));
   /** Spans in which a gzip member begins (notes §3.4). */
   const across = new Set<Chunk>();
-  const spanOf = (chunk: Chunk, packed: Uint8Array): PackedSpan => {
+  const spanOf = (chunk: Chunk, packed: Uint8Array): GzipPart => {
     const checkpoint = checkpoints.get(chunk);
     if (!checkpoint) throw new LazypullError('INTERNAL', `${what} has no span at byte ${chunk.offset}`);
-    return { checkpoint, packed, size: chunk.size, what: `${what}, span at byte ${chunk.offset}` };
+    const { in: at, out, bits, window } = checkpoint;
+    return { start: { bit: at * 8 - bits, out }, window, packed, size: chunk.size, what: `${what}, span at byte ${chunk.offset}` };
   };
   return {
-    inflate: async (chunk, packed) => inflateSpan(spanOf(chunk, packed)),
+    inflate: async (chunk, packed) => inflatePart(spanOf(chunk, packed)),
     recheck: (chunk, packed) => recheckSpan(spanOf(chunk, packed), () => across.add(chunk)),
     notes: () => (across.size === 0 ? [] : [`gzip members begin inside ${across.size} of ${chunks.length} spans: snapshotters before 0.14 read zeros from there on`]),
   };

@@ -1,5 +1,5 @@
 import { corrupt } from '../../src/core/errors.ts';
-import { allocate, nextMember, type PackedSpan } from './inflate-span.ts';
+import { nextMember, roomFor, type GzipPart } from '../../src/codec/resume.ts';
 
 /**
  * Empty deflate blocks whose bits leave `8 - bits` over in the last byte, where a checkpoint's own bits follow: pako has no
@@ -12,19 +12,20 @@ const PREFIXES: readonly string[] = [
 const RAW = -15;
 
 /**
- * Inflates a span like `inflateSpan`, with the decoder of pako: what wrote a zTOC shall not be what finds it right.
+ * Inflates a span like `inflatePart`, with the decoder of pako: what wrote a zTOC shall not be what finds it right.
  * `onMember` is called for every gzip member that begins inside the span with bytes that are wanted.
  */
-export async function recheckSpan(span: PackedSpan, onMember?: () => void): Promise<Uint8Array> {
-  const { checkpoint, packed, size, what } = span;
-  const { bits } = checkpoint;
-  const result: Uint8Array<ArrayBuffer> = allocate(span);
+export async function recheckSpan(span: GzipPart, onMember?: () => void): Promise<Uint8Array> {
+  const { start, window, packed, size, what } = span;
+  const whole = Math.ceil(start.bit / 8);
+  const bits = whole * 8 - start.bit;
+  const result: Uint8Array<ArrayBuffer> = roomFor(span);
   if (size === 0) return result;
   const { Z_NO_FLUSH, Z_STREAM_END, ZStream, zlibInflate, zlibInflateEnd, zlibInflateInit2, zlibInflateReset, zlibInflateSetDictionary } = await import('pako');
   const stream = new ZStream();
   zlibInflateInit2(stream, RAW);
   try {
-    zlibInflateSetDictionary(stream, checkpoint.window);
+    zlibInflateSetDictionary(stream, window);
     stream.output = result;
     stream.avail_out = size;
     const run = (input: Uint8Array, from: number): number => {
@@ -41,7 +42,7 @@ export async function recheckSpan(span: PackedSpan, onMember?: () => void): Prom
     let status = run(packed, bits > 0 ? 1 : 0);
     while (stream.avail_out > 0) {
       // Everything at hand was offered: without the end of a stream there is no more to come.
-      if (status !== Z_STREAM_END) throw corrupt(`${what}: ${stream.msg || 'the compressed data ends early'}`, { offset: checkpoint.in + stream.next_in });
+      if (status !== Z_STREAM_END) throw corrupt(`${what}: ${stream.msg || 'the compressed data ends early'}`, { offset: whole + stream.next_in });
       const next = nextMember(span, stream.next_in);
       onMember?.();
       zlibInflateReset(stream);

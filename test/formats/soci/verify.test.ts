@@ -135,7 +135,7 @@ describe('verify of images with a SOCI index', () => {
       [{ ...ztoc, spans }, /DIGEST_MISMATCH bin\/file-\d content is sha256:\w+ by the index/],
       [{ ...ztoc, spanDigests: ztoc.spanDigests.map((digest, i) => (i === 2 ? digestOf(Buffer.from('x')) : digest)) }, /^DIGEST_MISMATCH bin\/file-1 \d+ stored bytes have digest [^\n]*$/],
       [{ ...ztoc, records: ztoc.records.slice(0, -1) }, /DIFFERENT .*missing/],
-      [{ ...ztoc, tarSize: ztoc.tarSize + 1024 }, /CORRUPT .*the gzip data ends before all of the span is inflated/],
+      [{ ...ztoc, tarSize: ztoc.tarSize + 1024 }, /CORRUPT .*the gzip data ends before all of it is inflated/],
       [changed(ztoc, 'modTime', ''), /has no modification time: a snapshotter refuses to read the file/],
     ];
     for (const [wrong, pattern] of cases) {
