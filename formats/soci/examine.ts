@@ -1,6 +1,6 @@
 import { isDigest, type Digest } from '../../src/core/digest.ts';
 import { printable } from '../../src/core/errors.ts';
-import type { Examination, StoredImage } from '../../src/core/format.ts';
+import type { BrokenLayer, Examination, StoredImage } from '../../src/core/format.ts';
 import type { Descriptor } from '../../src/core/types.ts';
 import { formatPlatform, normalizePlatform } from '../../src/oci/platform.ts';
 import { checkIndex, type CheckedIndex } from './check-index.ts';
@@ -14,7 +14,7 @@ const MAX_V1 = 4;
  * What is wrong with an image's SOCI documents, and what a soci-snapshotter (0.15, as it comes) would do with the image.
  * Undefined when it has none. For all other images the cost is one question for referrers.
  */
-export async function examineSoci(image: StoredImage, signal?: AbortSignal): Promise<Examination | undefined> {
+export async function examineSoci(image: StoredImage, signal?: AbortSignal, broken: readonly BrokenLayer[] = []): Promise<Examination | undefined> {
   // An empty annotation is none, for the snapshotter as well.
   const named = image.annotations[ANNOTATION.indexDigest] || undefined;
   const listed = (image.entries ?? []).filter((entry) => entry.annotations?.[ANNOTATION.imageDigest] === image.descriptor.digest);
@@ -30,15 +30,27 @@ export async function examineSoci(image: StoredImage, signal?: AbortSignal): Pro
   for (const descriptor of v1.slice(0, MAX_V1)) checked.push(await checkIndex(image, descriptor, 1, signal));
   const notes: string[] = [];
   if (named === undefined) {
-    notes.push(v1Fate(image, v1[0], checked[0]));
+    notes.push(v1Fate(image, v1[0], checked[0] && asFetched(checked[0], broken)));
   } else {
     const v2 = await checkV2(image, named, signal);
     problems.push(...v2.problems);
-    notes.push(v2Fate(image, named, v2));
+    notes.push(v2Fate(image, named, asFetched(v2, broken)));
     if (v1.length > 0) notes.push('the image also has a v1 SOCI index, which is not looked for where its manifest names a v2 index');
   }
   problems.push(...checked.flatMap((one) => one.problems));
   return { problems: [...new Set(problems)], notes };
+}
+
+/**
+ * What is left of an index when its zTOCs are looked into. All of them are fetched before anything is mounted, and one that
+ * cannot be had ends it for the whole image; one that is there and broken ends it for its layer.
+ */
+function asFetched(checked: CheckedIndex, broken: readonly BrokenLayer[]): CheckedIndex {
+  if (checked.useless || broken.length === 0) return checked;
+  const missing = broken.find(({ error }) => error.code !== 'CORRUPT' && error.code !== 'LIMIT');
+  if (missing) return { ...checked, useless: `the zTOC of layer ${missing.descriptor.digest} cannot be had as its index describes it` };
+  const lazyLayers = Math.max(0, checked.lazyLayers - broken.length);
+  return lazyLayers > 0 ? { ...checked, lazyLayers } : { ...checked, useless: 'none of its zTOCs can be used' };
 }
 
 async function checkV2(image: StoredImage, named: string, signal: AbortSignal | undefined): Promise<CheckedIndex> {

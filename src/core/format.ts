@@ -1,4 +1,5 @@
 import type { Digest } from './digest.ts';
+import type { LazypullError } from './errors.ts';
 import type { ByteSource, ByteStream, Descriptor, Ingest, OpenLayer, WorkerPool } from './types.ts';
 
 /** The image that a stored layer belongs to, as far as formats may look at it. Everything is in one repository. */
@@ -199,6 +200,12 @@ export interface Binding {
   readonly imageKey: string;
 }
 
+/** A layer that is in a format, and yet cannot be opened by it. */
+export interface BrokenLayer {
+  readonly descriptor: Descriptor;
+  readonly error: LazypullError;
+}
+
 /** What a format says about a whole image. */
 export interface Examination {
   /** What breaks the format's rules, one line each. */
@@ -217,8 +224,8 @@ interface ReadableFormat {
   claims?(layer: StoredLayer): boolean;
   /** Why `open` has to pull a layer of this format whole: one clause. Undefined for a layer that is read by ranges, as it should be. */
   eager?(layer: StoredLayer, signal?: AbortSignal): Promise<string | undefined>;
-  /** Looks at the format's documents about an image; undefined when there are none. */
-  examine?(image: StoredImage, signal?: AbortSignal): Promise<Examination | undefined>;
+  /** Looks at the format's documents about an image; undefined when there are none. `broken` are its layers that could not be opened, and why. */
+  examine?(image: StoredImage, signal?: AbortSignal, broken?: readonly BrokenLayer[]): Promise<Examination | undefined>;
 }
 
 /** A format that makes new layers (eStargz). */

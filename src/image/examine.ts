@@ -1,6 +1,7 @@
-import type { Examination, Format } from '../core/format.ts';
+import type { BrokenLayer, Examination, Format } from '../core/format.ts';
 import { formatPlatform } from '../oci/platform.ts';
 import type { ReadImage } from './image-set.ts';
+import { isFinding } from './verify-report.ts';
 
 /** What all formats say about an image as a whole. `alone`: no other image is spoken of, so that notes need not say which one they mean. */
 export async function examineImage(image: ReadImage, formats: readonly Format<unknown>[], alone: boolean, signal?: AbortSignal): Promise<Examination> {
@@ -11,10 +12,26 @@ export async function examineImage(image: ReadImage, formats: readonly Format<un
   if (!stored) return { problems, notes };
   const which = alone ? '' : `${image.platform ? formatPlatform(image.platform) : image.descriptor.digest}: `;
   for (const format of formats) {
-    const said = await format.examine?.(stored, signal);
+    if (!format.examine) continue;
+    const said = await format.examine(stored, signal, await brokenLayers(image, format, signal));
     if (!said) continue;
     problems.push(...said.problems);
     notes.push(...said.notes.map((note) => which + note));
   }
   return { problems, notes };
+}
+
+/** Layers in a format that it cannot open. What has been opened before is not read again; layers that would be pulled whole are not tried. */
+async function brokenLayers({ layers }: ReadImage, format: Format<unknown>, signal: AbortSignal | undefined): Promise<BrokenLayer[]> {
+  const broken: BrokenLayer[] = [];
+  for (const layer of layers) {
+    try {
+      if (!(await layer.formats(signal)).includes(format) || (await format.eager?.(layer.stored, signal)) !== undefined) continue;
+      await layer.openAs(format, signal);
+    } catch (error) {
+      if (!isFinding(error)) throw error;
+      broken.push({ descriptor: layer.descriptor, error });
+    }
+  }
+  return broken;
 }
