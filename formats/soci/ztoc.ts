@@ -1,9 +1,8 @@
 import { Builder } from 'flatbuffers';
-import { decodeName, encodeName, roundUp } from '../../src/core/bytes.ts';
+import { decodeName, encodeName } from '../../src/core/bytes.ts';
 import type { Digest } from '../../src/core/digest.ts';
 import { corrupt, LazypullError, printable } from '../../src/core/errors.ts';
 import { FlatBuffer, type Table } from './flatbuffer.ts';
-import { TAR_BLOCK } from '../../src/tar/layout.ts';
 import { ZTOC_VERSION, type RecordType, type Ztoc, type ZtocRecord } from './layout.ts';
 import { checkSpans, decodeZinfo, spanCount, writeZinfo, zinfoSize } from './zinfo.ts';
 
@@ -127,7 +126,7 @@ function addZinfo(builder: Builder, ztoc: Ztoc, size: number): number {
 
 /**
  * Decodes a stranger's zTOC: any breach of the format, and of rules 1 and 3 of notes §6.3, is CORRUPT. Windows and pax
- * values are views. Rule 5 is `headerOffsets`; rules 2 and 4 are about the layer's own bytes.
+ * values are views. Rule 5 is toc-tree.ts's; rules 2 and 4 are about the layer's own bytes.
  */
 export function decodeZtoc(bytes: Uint8Array, what = 'zTOC'): Ztoc {
   const buffer = new FlatBuffer(bytes, what);
@@ -180,18 +179,3 @@ function decodeRecord(table: Table, what: string): ZtocRecord {
 }
 
 const NO_PAX: ReadonlyMap<string, Uint8Array> = new Map();
-
-/**
- * Where in the tar each record's header blocks begin (notes §2.3): behind the payload of the record before. A record whose
- * data would begin before its header does, or that reaches beyond the tar, is CORRUPT (notes §6.3, rule 5).
- */
-export function headerOffsets({ records, tarSize }: Pick<Ztoc, 'records' | 'tarSize'>, what = 'zTOC'): number[] {
-  let next = 0;
-  return records.map(({ offset, size }, i) => {
-    const start = next;
-    if (start > offset) throw corrupt(`${what}: data of record ${i} begins at ${offset}, and its header not before ${start}`);
-    if (offset + size > tarSize) throw corrupt(`${what}: data of record ${i} ends at ${offset + size}, and the tar at ${tarSize}`);
-    next = roundUp(offset + size, TAR_BLOCK);
-    return start;
-  });
-}

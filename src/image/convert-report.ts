@@ -65,6 +65,8 @@ export interface ConvertReport {
   /** Further tags that were written (external TOC). */
   readonly extraTags: readonly string[];
   readonly warnings: readonly string[];
+  /** What went well and is worth knowing (chunks that did not have to be stored), one line each. */
+  readonly notes: readonly string[];
   readonly dryRun: boolean;
 }
 

@@ -86,6 +86,7 @@ export async function convertImage(source: Place, target: Place, choices: Format
       totals: totals(outcomes, performance.now() - started),
       extraTags,
       warnings: [...new Set(heard)],
+      notes: [...new Set([...layerNotes(outcomes), ...publisher.notes])],
       dryRun: job.dryRun,
     };
   } finally {
@@ -111,6 +112,10 @@ function converted(outcomes: readonly LayerOutcome[]): ConvertedLayer[] {
 function unusedWishes(outcomes: readonly LayerOutcome[]): string[] {
   const all = converted(outcomes);
   return all.length < outcomes.length ? [] : unusedByAll(all.map(({ unused = [] }) => unused));
+}
+
+function layerNotes(outcomes: readonly LayerOutcome[]): string[] {
+  return outcomes.flatMap(({ converted: made, report }) => (made?.notes ?? []).map((text) => `layer ${report.source.digest}: ${printable(text)}`));
 }
 
 /** What each layer's report warns of, for people. */

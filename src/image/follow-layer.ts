@@ -114,6 +114,8 @@ export async function followLayer(packed: ByteStream, followers: Pick<LayerFollo
   try {
     for await (const bytes of tar) {
       const hashing = digester.update(bytes);
+      // A follower may fail first, and the thread is then ended: nobody would be left to hear of that.
+      hashing.catch(() => undefined);
       // A plain tar is its own stored form; of zstd there is nothing to be told.
       if (compression === 'none') followers.packed(bytes);
       await followers.tar(bytes);

@@ -34,6 +34,7 @@ export class Publisher {
   readonly #carried = new Set<Digest>();
   readonly platforms: PlatformReport[] = [];
   readonly warnings: string[] = [];
+  readonly notes: string[] = [];
   /** Types of the artifacts that any of the images names, new ones and old ones. */
   readonly named = new Set<string>();
   /** Wishes that the artifacts of one image had nothing for. */
@@ -136,6 +137,7 @@ export class Publisher {
     });
     const assembled = await rewriting.format.assemble({ layers, ingest: (mediaType, produce) => target.ingest(mediaType, produce, signal), signal }, rewriting.options);
     this.warnings.push(...(assembled.warnings ?? []));
+    this.notes.push(...(assembled.notes ?? []));
     return assembled;
   }
 

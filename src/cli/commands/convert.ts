@@ -73,6 +73,7 @@ Examples:
         progress: showConversion(meter),
       }));
       for (const warning of report.warnings) out.warn(shortDigests(warning));
+      if (!out.json) for (const note of report.notes) out.note(shortDigests(note));
       const reference = finalReference(to.location, report.digest, report.extraTags.length > 0);
       if (out.json) return out.object({ ...report, reference });
       // Nothing was stored: there is no reference to pass on.

@@ -27,6 +27,9 @@ test('a chunk is stored once, whichever layer or file has it', async () => {
   assert.equal(blobs.length, 2);
   assert.ok((blobs[0]?.size ?? 0) < 210_000 && (blobs[1]?.size ?? 0) < 110_000, blobs.map(({ size }) => size).join());
   assert.deepEqual(report.platforms[0]?.layers.map(({ chunks }) => chunks), [3, 3, 2]);
+  // What that saves is told.
+  const saved = report.notes.filter((note) => /there were already/.test(note)).map((note) => note.replace(/^.*already: /, ''));
+  assert.deepEqual(saved, ['1 in the layer itself (100000 bytes)', '1 in the layer itself (100000 bytes), 1 in layers below (100000 bytes)', '2 in layers below (200000 bytes)']);
 });
 
 test('chunks of one file are found in another at any place of the same grid', async () => {

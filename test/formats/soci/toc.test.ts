@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { decodeModTime, encodeModTime } from '../../../formats/soci/mod-time.ts';
-import { headerOffsets } from '../../../formats/soci/ztoc.ts';
 import { concat } from '../../../src/core/bytes.ts';
 import { paddingOf } from '../../../src/tar/layout.ts';
 import { archive, base256, entries, GNU, gnuLong, paxHeader, rawEntry, rawHeader, V7 } from '../../support/tar-blocks.ts';
 import { directory, file, tarCases } from '../../support/tar-corpus.ts';
 import { readTar } from '../../support/tar-read.ts';
+import { headerOffsets } from './header-offsets.ts';
 import { followed, indexed } from './made-by-writer.ts';
 import type { ZtocRecord } from '../../../formats/soci/layout.ts';
 

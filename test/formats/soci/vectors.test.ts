@@ -3,7 +3,8 @@ import { describe, it } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { digestOf } from '../../../src/core/digest.ts';
 import { encodeZinfo, spanRanges } from '../../../formats/soci/zinfo.ts';
-import { decodeZtoc, encodeZtoc, headerOffsets } from '../../../formats/soci/ztoc.ts';
+import { decodeZtoc, encodeZtoc } from '../../../formats/soci/ztoc.ts';
+import { headerOffsets } from './header-offsets.ts';
 import { indexed } from './made-by-writer.ts';
 
 // The worked examples of the format notes: layers and zTOCs that the soci CLI's own code made.

@@ -7,7 +7,7 @@ import { decodeName } from '../../../src/core/bytes.ts';
 import type { Digest } from '../../../src/core/digest.ts';
 import { LazypullError } from '../../../src/core/errors.ts';
 import { encodeZinfo, spanRanges } from '../../../formats/soci/zinfo.ts';
-import { decodeZtoc, encodeZtoc, headerOffsets } from '../../../formats/soci/ztoc.ts';
+import { decodeZtoc, encodeZtoc } from '../../../formats/soci/ztoc.ts';
 import type { Checkpoint, RecordType, Ztoc, ZtocRecord } from '../../../formats/soci/layout.ts';
 import { entries, archive } from '../../support/tar-blocks.ts';
 import { directory, file, hardlink } from '../../support/tar-corpus.ts';
@@ -126,19 +126,6 @@ describe('spans that cannot be', () => {
     const at = bytes.indexOf(Buffer.from(encodeZinfo(spans)));
     bytes.writeBigInt64LE(0n, at + 32);
     rejected(() => decodeZtoc(bytes), /span size is 0/);
-  });
-});
-
-describe('where headers begin', () => {
-  it('behind the payload before', () => {
-    assert.deepEqual(headerOffsets(madeZtoc([{ name: 'a', size: 513 }, { name: 'b' }, { name: 'c', size: 512 }])), [0, 1536, 2048]);
-  });
-
-  it('never behind the data, and the data never behind the tar', () => {
-    const ztoc = madeZtoc([{ name: 'a', size: 513 }, { name: 'b' }]);
-    const [a, b] = ztoc.records as [ZtocRecord, ZtocRecord];
-    rejected(() => headerOffsets({ ...ztoc, records: [a, { ...b, offset: 1535 }] }), /record 1 begins at 1535.*1536/);
-    rejected(() => headerOffsets({ ...ztoc, records: [a, { ...b, size: 10_000 }] }), /record 1 ends at/);
   });
 });
 
