@@ -224,8 +224,17 @@ interface ReadableFormat {
   claims?(layer: StoredLayer): boolean;
   /** Why `open` has to pull a layer of this format whole: one clause. Undefined for a layer that is read by ranges, as it should be. */
   eager?(layer: StoredLayer, signal?: AbortSignal): Promise<string | undefined>;
+  /** The merged tree, where the format has published it; its layers are then opened only when their content is read. */
+  premade?(image: StoredImage, signal?: AbortSignal): Promise<PremadeTree | undefined>;
   /** Looks at the format's documents about an image; undefined when there are none. `broken` are its layers that could not be opened, and why. */
   examine?(image: StoredImage, signal?: AbortSignal, broken?: readonly BrokenLayer[]): Promise<Examination | undefined>;
+}
+
+/** An image's merged tree, made beforehand: an EROFS image without content, whose blocks are 512 bytes. */
+export interface PremadeTree {
+  readonly metadata: Uint8Array;
+  /** By device of the image, from the first: number of the layer (from 0) whose plain tar it is. */
+  readonly layers: readonly number[];
 }
 
 /** A format that makes new layers (eStargz). */

@@ -163,6 +163,8 @@ export interface OpenLayer {
   readonly facts?: Readonly<Record<string, string | number | boolean>>;
   /** Clean paths of tar entries that the format itself added (index, landmarks): part of the tar, not of the tree. */
   readonly reserved?: readonly string[];
+  /** The chunks of each blob are, in their order, its whole plain tar: where a byte is in the tar is the sum of the sizes before it. */
+  readonly tiles?: boolean;
   /** Bytes of the layer's plain tar, when the format says so: `verify` holds it against the stream. */
   readonly tarSize?: number;
   /** What a user should know of the chunks that `recheck` has been given so far, one line each. */
