@@ -4,6 +4,7 @@ import type { Lease, WorkerPool } from '../core/types.ts';
 import { CHUNK_DIGEST_SIZE, type ChunkDigester, chunkDigester } from './blake3.ts';
 import { lz4Compress } from './lz4.ts';
 import { zstdCompress } from './zstd.ts';
+import { zstdEncode } from './zstd-encode.ts';
 
 /** How new chunks are compressed. */
 export type ChunkPacker = 'zstd' | 'lz4' | 'none';
@@ -14,12 +15,17 @@ export interface ChunkRange {
   readonly length: number;
 }
 
+/** Bytes to be compressed, and in the same memory what is known of their matches, if anything: bytes of a log as MemberMemory keeps it. */
+export interface PlainRange extends ChunkRange {
+  readonly known?: ChunkRange;
+}
+
 /** What is compressed as one: a chunk, or several small ones that are read together (a batch), in order. */
-export type ChunkUnit = readonly ChunkRange[];
+export type ChunkUnit = readonly PlainRange[];
 
 export interface PackOptions {
   readonly compressor: ChunkPacker;
-  /** For zstd, 1 to 22; 3 unless told. lz4 has one level. */
+  /** For zstd, 1 to 22; 3 unless told: that level is our own encoder's, the others are the library's. lz4 has one level. */
   readonly level?: number;
   /** Each unit begins at a multiple of so many bytes; zeros fill the gaps, also behind the last. 1 unless told. */
   readonly align?: number;
@@ -43,6 +49,11 @@ export interface PackedUnits {
 /** Level of zstd unless told. */
 export const DEFAULT_ZSTD_LEVEL = 3;
 
+/** Whether known matches are of use: who compresses otherwise need not keep a log of them. */
+export function packsKnownMatches({ compressor, level = DEFAULT_ZSTD_LEVEL }: Pick<PackOptions, 'compressor' | 'level'>): boolean {
+  return compressor === 'lz4' || (compressor === 'zstd' && level === DEFAULT_ZSTD_LEVEL);
+}
+
 interface DigestJob {
   readonly memory: SharedArrayBuffer;
   /** Offset and length of each chunk. */
@@ -52,7 +63,7 @@ interface DigestJob {
 
 interface CompressJob {
   readonly memory: SharedArrayBuffer;
-  /** Of each unit the number of ranges, then offset and length of each. */
+  /** Of each unit: offset and length of what is known, the number of ranges, then offset and length of each. */
   readonly units: Uint32Array;
   readonly compressor: ChunkPacker;
   readonly level: number;
@@ -97,9 +108,13 @@ export async function runDigestChunks({ memory, ranges, digester }: DigestJob): 
 export async function compressChunks(workers: WorkerPool, lease: Lease, units: readonly ChunkUnit[], options: PackOptions): Promise<PackedUnits> {
   const { compressor, level = DEFAULT_ZSTD_LEVEL, align = 1 } = options;
   if (!Number.isInteger(level) || level < 1 || level > 22) throw new LazypullError('USAGE', `zstd level must be a whole number from 1 to 22, not ${level}`);
-  const words = new Uint32Array(units.reduce((sum, unit) => sum + 1 + 2 * unit.length, 0));
+  const words = new Uint32Array(units.reduce((sum, unit) => sum + UNIT_HEAD + 2 * unit.length, 0));
   let at = 0;
   for (const unit of units) {
+    // The matches of chunks that are put together would be in front of where they are now.
+    const known = unit.length === 1 ? unit[0]?.known : undefined;
+    words[at++] = known?.offset ?? 0;
+    words[at++] = known?.length ?? 0;
     words[at++] = unit.length;
     for (const { offset, length } of unit) {
       words[at++] = offset;
@@ -116,6 +131,9 @@ export async function compressChunks(workers: WorkerPool, lease: Lease, units: r
   return { bytes: overflow ?? new Uint8Array(lease.memory, 0, size), units: packed };
 }
 
+/** Words in front of a unit's ranges. */
+const UNIT_HEAD = 3;
+
 /** Where a thread puts packed units together, and the parts of one unit; both grow as needed and are used again. */
 let scratch = new Uint8Array(0);
 let joined = new Uint8Array(0);
@@ -125,9 +143,11 @@ export async function runCompressChunks({ memory, units, compressor, level, alig
   const sizes: number[] = [];
   const compressed: number[] = [];
   let size = 0;
-  for (let at = 0; at < units.length; at += 1 + 2 * (units[at] as number)) {
-    const unit = plainUnit(memory, units.subarray(at + 1, at + 1 + 2 * (units[at] as number)));
-    const smaller = await compress(unit, compressor, level);
+  for (let at = 0; at < units.length; ) {
+    const next = at + UNIT_HEAD + 2 * (units[at + 2] as number);
+    const unit = plainUnit(memory, units.subarray(at + UNIT_HEAD, next));
+    const smaller = await compress(unit, compressor, level, new Uint32Array(memory, units[at], (units[at + 1] as number) / 4));
+    at = next;
     const bytes = smaller ?? unit;
     const end = roundUp(size + bytes.length, align);
     if (end > scratch.length) scratch = grown(scratch, end, size);
@@ -164,9 +184,9 @@ function plainUnit(memory: SharedArrayBuffer, ranges: Uint32Array): Uint8Array {
 }
 
 /** The unit compressed, if that makes it smaller; lent until the next call. */
-async function compress(unit: Uint8Array, compressor: ChunkPacker, level: number): Promise<Uint8Array | undefined> {
+async function compress(unit: Uint8Array, compressor: ChunkPacker, level: number, known: Uint32Array | undefined): Promise<Uint8Array | undefined> {
   if (compressor === 'none') return undefined;
-  const packed = compressor === 'zstd' ? await zstdCompress(unit, level) : lz4Compress(unit);
+  const packed = compressor === 'lz4' ? lz4Compress(unit, known) : level === DEFAULT_ZSTD_LEVEL ? zstdEncode(unit, known) : await zstdCompress(unit, level);
   return packed.length < unit.length ? packed : undefined;
 }
 

@@ -1,8 +1,9 @@
 import { concat } from '../core/bytes.ts';
 import { LazypullError, throwIfAborted } from '../core/errors.ts';
 import type { ByteStream } from '../core/types.ts';
-import { gunzip, type GunzipOptions } from './gzip.ts';
+import { gunzip, type GunzipOptions, type GzipBlock } from './gzip.ts';
 import { unzstd } from './zstd.ts';
+import type { ZstdFrame } from './zstd-framewise.ts';
 
 export type Compression = 'gzip' | 'zstd' | 'none';
 
@@ -51,12 +52,19 @@ export async function* decompress(stream: ByteStream, options: DecompressOptions
     const whole = rejoin(first, iterator);
     began = true;
     if (compression === 'gzip') yield* gunzip(whole, options);
-    else if (compression === 'zstd') yield* unzstd(whole, options);
+    else if (compression === 'zstd') yield* unzstd(whole, { ...options, onFrame: options.onBlock && ((frame) => options.onBlock?.(asBlock(frame))) });
     else yield* limited(whole, options);
   } finally {
     if (!began) await iterator.return?.();
   }
 }
+
+/** A frame needs nothing of what is in front of it, like the first block of a gzip member. */
+function asBlock({ offset, out }: ZstdFrame): GzipBlock {
+  return { bit: offset * 8, out, first: true, window: () => NOTHING };
+}
+
+const NOTHING = new Uint8Array(0);
 
 async function* rejoin(first: Uint8Array, iterator: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
   try {

@@ -1,75 +1,173 @@
 import { Worker } from 'node:worker_threads';
-import { digestOf, type Digest } from '../core/digest.ts';
+import { copyInto } from '../core/bytes.ts';
+import { Digester, type Digest } from '../core/digest.ts';
 import { LazypullError, wrapError } from '../core/errors.ts';
+import type { WorkerPool } from '../core/types.ts';
+import { crcMismatch, type GzipTrailer } from './gunzip-machine.ts';
+import { type MemberEnd, StreamCheck } from './stream-check.ts';
 
 /** Bytes that are handed over at a time. */
 const SLOT = 1 << 20;
 /** Slots: one that is being filled, others on their way. */
 const SLOTS = 4;
+/** Ends of members that are handed over at a time: small members have many. */
+const MANY_ENDS = 4096;
 
-/** What the thread is told: bytes of a slot, or (length -1) that there are no more. */
+/** What the thread begins with. */
+export interface DigestSetup {
+  readonly memory: SharedArrayBuffer;
+  readonly slotSize: number;
+  readonly gzip: boolean;
+}
+
+/** What the thread is told: bytes of a slot with the ends of members in them, or (length -1) that there are no more. */
 export interface DigestMessage {
   readonly slot: number;
   readonly length: number;
+  readonly ends: readonly MemberEnd[];
 }
 
-/** What it answers: that a slot is free again, or the digest in hex. */
-export type DigestReply = { readonly slot: number } | { readonly hex: string };
+/** What it answers: that a slot is free again and where the first bad trailer was met, or the digest in hex. */
+export type DigestReply = { readonly slot: number; readonly bad?: number } | { readonly hex: string };
+
+/** Looks at a stream's content as it flows. `close` in any case. */
+export interface StreamDigester {
+  /** Bytes seen so far. */
+  readonly size: number;
+  /** The content was in gzip members: set before the first byte comes. */
+  gzip: boolean;
+  /** For `gunzip`, which then leaves the CRCs to this; absent where they are better checked there. */
+  readonly onTrailer?: (trailer: GzipTrailer) => void;
+  /** Sees more of the content. The bytes are the caller's again once this resolves. */
+  update(bytes: Uint8Array): Promise<void>;
+  /** sha256 of everything, once only. CORRUPT when the CRC of a member is not right. */
+  finish(): Promise<Digest>;
+  /** What is wrong with what went by so far; waits until that is known. Never rejects. */
+  fault(): Promise<LazypullError | undefined>;
+  close(): Promise<void>;
+}
+
+/** In a thread of its own, unless there is to be one only. `what` names the gzip stream in error messages. */
+export function streamDigester({ jobs }: Pick<WorkerPool, 'jobs'>, what: string): StreamDigester {
+  if (jobs > 1) return new DigestThread(what);
+  const digester = new Digester();
+  return {
+    gzip: false,
+    get size() {
+      return digester.size;
+    },
+    update: async (bytes) => digester.update(bytes),
+    finish: async () => digester.finish(),
+    fault: async () => undefined,
+    close: async () => undefined,
+  };
+}
 
 /**
- * sha256 of a stream, computed by a thread of its own, for one that the thread which reads has no time for. The thread is
- * started once there is more than one piece to hash. `close` in any case.
+ * sha256 of a stream and CRCs of its gzip members, computed by a thread of its own, for one that the thread which reads has
+ * no time for. The thread is started once there is more than one piece to look at.
  */
-export class DigestThread {
+export class DigestThread implements StreamDigester {
+  readonly #what: string;
   readonly #memory = new SharedArrayBuffer(SLOT * SLOTS);
   readonly #bytes = new Uint8Array(this.#memory);
+  gzip = false;
   #worker: Worker | undefined;
   #slot = 0;
   #used = 0;
+  /** In the slot. */
+  #ends: MemberEnd[] = [];
+  /** Ends that lie behind what has been seen. */
+  readonly #ahead: GzipTrailer[] = [];
   /** Slots that the thread has not answered for. */
   #away = 0;
   #size = 0;
   #hex: string | undefined;
+  #bad: number | undefined;
   #failure: LazypullError | undefined;
   #wake: (() => void) | undefined;
 
-  /** Bytes seen so far. */
+  constructor(what: string) {
+    this.#what = what;
+  }
+
   get size(): number {
     return this.#size;
   }
 
+  onTrailer = (trailer: GzipTrailer): void => {
+    this.#ahead.push(trailer);
+    this.#reach();
+  };
+
   /** Copies the bytes; waits only when the thread cannot keep up. */
   async update(bytes: Uint8Array): Promise<void> {
-    this.#size += bytes.length;
+    // No need to read on.
+    if (this.#bad !== undefined) throw crcMismatch(this.#what, this.#bad);
     for (let at = 0; at < bytes.length; ) {
-      if (this.#used === SLOT) await this.#send();
+      if (this.#used === SLOT || this.#ends.length >= MANY_ENDS) await this.#send();
       const part = bytes.subarray(at, at + SLOT - this.#used);
-      this.#bytes.set(part, this.#slot * SLOT + this.#used);
+      copyInto(this.#bytes, part, this.#slot * SLOT + this.#used);
       this.#used += part.length;
+      this.#size += part.length;
       at += part.length;
+      this.#reach();
     }
   }
 
-  /** The digest of everything; once only. */
   async finish(): Promise<Digest> {
-    const start = this.#slot * SLOT;
-    if (!this.#worker) return digestOf(this.#bytes.subarray(start, start + this.#used));
-    if (this.#used > 0) await this.#send();
-    this.#post({ slot: 0, length: -1 });
-    await this.#until(() => this.#hex !== undefined);
-    return `sha256:${this.#hex}`;
+    let hex = this.#checkHere()?.finish();
+    if (hex === undefined) {
+      await this.#send();
+      this.#post({ slot: 0, length: -1, ends: [] });
+      await this.#until(() => this.#hex !== undefined);
+      hex = this.#hex;
+    }
+    if (this.#ahead.length > 0) throw new LazypullError('INTERNAL', `${this.#what}: a member ends behind all content`);
+    if (this.#bad !== undefined) throw crcMismatch(this.#what, this.#bad);
+    return `sha256:${hex}`;
+  }
+
+  async fault(): Promise<LazypullError | undefined> {
+    try {
+      if (!this.#checkHere()) {
+        await this.#send();
+        await this.#until(() => this.#away === 0);
+      }
+    } catch {
+      // The thread has ended. What it had found until then is known.
+    }
+    return this.#bad === undefined ? undefined : crcMismatch(this.#what, this.#bad);
   }
 
   async close(): Promise<void> {
     await this.#worker?.terminate();
   }
 
+  /** Without a thread, which would be started in vain: all there is lies in the first slot. */
+  #checkHere(): StreamCheck | undefined {
+    if (this.#worker) return undefined;
+    const check = new StreamCheck(this.gzip);
+    check.update(this.#bytes.subarray(0, this.#used), this.#ends);
+    this.#bad = check.bad;
+    return check;
+  }
+
+  /** Finds the place in the slot of ends that have come to lie in it. */
+  #reach(): void {
+    for (let [next] = this.#ahead; next && next.out <= this.#size; [next] = this.#ahead) {
+      this.#ahead.shift();
+      this.#ends.push({ at: this.#used - (this.#size - next.out), crc: next.crc, offset: next.offset });
+    }
+  }
+
   /** Hands the slot over and finds another. */
   async #send(): Promise<void> {
     this.#away += 1;
-    this.#post({ slot: this.#slot, length: this.#used });
+    this.#post({ slot: this.#slot, length: this.#used, ends: this.#ends });
     this.#slot = (this.#slot + 1) % SLOTS;
     this.#used = 0;
+    this.#ends = [];
     // Slots come back in order, so the next one is free unless all are away.
     await this.#until(() => this.#away < SLOTS);
   }
@@ -87,14 +185,18 @@ export class DigestThread {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('./digest-worker.js', import.meta.url), { workerData: this.#memory });
+    const workerData: DigestSetup = { memory: this.#memory, slotSize: SLOT, gzip: this.gzip };
+    const worker = new Worker(new URL('./digest-worker.js', import.meta.url), { workerData });
     const wake = (): void => {
       this.#wake?.();
       this.#wake = undefined;
     };
     worker.on('message', (reply: DigestReply) => {
       if ('hex' in reply) this.#hex = reply.hex;
-      else this.#away -= 1;
+      else {
+        this.#away -= 1;
+        this.#bad ??= reply.bad;
+      }
       wake();
     });
     worker.on('error', (error) => {

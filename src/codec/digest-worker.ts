@@ -1,17 +1,16 @@
-import { createHash } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
-import type { DigestMessage, DigestReply } from './digest-thread.ts';
+import type { DigestMessage, DigestReply, DigestSetup } from './digest-thread.ts';
+import { StreamCheck } from './stream-check.ts';
 
-/** As in digest-thread.ts, which this script does not load: that would only take time. */
-const SLOT = 1 << 20;
-const hash = createHash('sha256');
-const memory = new Uint8Array(workerData as SharedArrayBuffer);
+const { memory, slotSize, gzip } = workerData as DigestSetup;
+const bytes = new Uint8Array(memory);
+const check = new StreamCheck(gzip);
 
-parentPort?.on('message', ({ slot, length }: DigestMessage) => {
+parentPort?.on('message', ({ slot, length, ends }: DigestMessage) => {
   if (length < 0) {
-    parentPort?.postMessage({ hex: hash.digest('hex') } satisfies DigestReply);
+    parentPort?.postMessage({ hex: check.finish() } satisfies DigestReply);
     return;
   }
-  hash.update(memory.subarray(slot * SLOT, slot * SLOT + length));
-  parentPort?.postMessage({ slot } satisfies DigestReply);
+  check.update(bytes.subarray(slot * slotSize, slot * slotSize + length), ends);
+  parentPort?.postMessage({ slot, ...(check.bad !== undefined && { bad: check.bad }) } satisfies DigestReply);
 });

@@ -29,6 +29,28 @@ export interface GunzipOptions {
    * reported before the bytes behind its start are. Lent until the callback returns.
    */
   readonly onPacked?: (bytes: Uint8Array) => void;
+  /**
+   * For one who checks CRCs elsewhere: they are then not checked here. Called at the end of every member that has content,
+   * before any output behind it is given out, and at most some thousand times between two pieces of output. `gunzip` gives
+   * out all content of the members that it has told of, also when it fails behind them, so that the first fault in the
+   * order of the stream can be found.
+   */
+  readonly onTrailer?: (trailer: GzipTrailer) => void;
+}
+
+/** A gzip member as it ends. */
+export interface GzipTrailer {
+  /** CRC-32 that its content has by its trailer. */
+  readonly crc: number;
+  /** Bytes of the gzip stream in front of the trailer. */
+  readonly offset: number;
+  /** Inflated bytes up to the member's end. */
+  readonly out: number;
+}
+
+/** What is wrong when content has another CRC than its trailer says. */
+export function crcMismatch(what: string, offset: number): LazypullError {
+  return corrupt(`${what}: content does not match the CRC-32 of its gzip trailer`, { offset });
 }
 
 /** A deflate block as it begins. */
@@ -41,6 +63,9 @@ export interface GzipBlock extends BlockStart {
 
 /** Longest header accepted. Names and comments have no limit of their own, and it must fit the input window. */
 const MAX_HEADER = 3 << 16;
+
+/** Trailers that are told at most before output is given out: members can have a single byte. */
+const MANY_TRAILERS = 1024;
 
 /** XFL of a compressor that was told to be fast (RFC 1952, 2.3.1). */
 const FASTEST = 4;
@@ -55,7 +80,8 @@ function isPoor(member: Uint8Array, headerSize: number): boolean {
 
 /**
  * Decoder of gzip streams with any number of members (RFC 1952), without any waiting: bytes are fed, views of the output
- * are stepped through. Small members share one view. CRC and size of every member are checked; zeros may follow the last.
+ * are stepped through. Small members share one view. CRC (unless `onTrailer` is there) and size of every member are checked;
+ * zeros may follow the last.
  */
 export class GunzipMachine {
   readonly #options: GunzipOptions;
@@ -64,9 +90,12 @@ export class GunzipMachine {
   #state: 'header' | 'body' | 'trailer' | 'padding' = 'header';
   #members = 0;
   #ended = false;
-  /** CRC of the open member's content so far, and where that content began. */
+  /** CRC of the open member's content so far, unless it is checked elsewhere, and where that content began. */
   #crc = 0;
   #start = 0;
+  /** Trailers told since output was given out, and the output in front of the last of them. */
+  #told = 0;
+  #toldOut = 0;
 
   constructor(options: GunzipOptions = {}) {
     this.#options = options;
@@ -91,16 +120,30 @@ export class GunzipMachine {
       let more: boolean;
       if (this.#state === 'header') more = this.#header();
       else if (this.#state === 'body') {
-        if (this.#body()) return this.#inflater.take();
+        if (this.#body()) return this.#take();
         more = this.#state !== 'body';
-      } else if (this.#state === 'trailer') more = this.#trailer();
-      else more = this.#padding();
-      if (!more) return this.#ended && this.#inflater.pending > 0 ? this.#inflater.take() : undefined;
+      } else if (this.#state === 'trailer') {
+        more = this.#trailer();
+        if (this.#told >= MANY_TRAILERS) return this.#take();
+      } else more = this.#padding();
+      if (!more) return this.#ended && this.#inflater.pending > 0 ? this.#take() : undefined;
     }
+  }
+
+  /** After a failure: what `step` would still have given out of the members that `onTrailer` heard of. */
+  told(): Uint8Array | undefined {
+    const { produced, pending } = this.#inflater;
+    const size = this.#toldOut - (produced - pending);
+    return size > 0 ? this.#inflater.take(size) : undefined;
   }
 
   close(): void {
     this.#inflater.close();
+  }
+
+  #take(): Uint8Array {
+    this.#told = 0;
+    return this.#inflater.take();
   }
 
   #header(): boolean {
@@ -150,7 +193,7 @@ export class GunzipMachine {
     const status = inflater.decode();
     this.#options.onPacked?.(inflater.consumed(inflater.position - from));
     const size = inflater.produced - before;
-    if (size > 0) this.#crc = crc32(inflater.recent(size), this.#crc);
+    if (size > 0 && !this.#options.onTrailer) this.#crc = crc32(inflater.recent(size), this.#crc);
     const { maxSize } = this.#options;
     if (maxSize !== undefined && inflater.produced > maxSize) throw new LazypullError('LIMIT', `${this.#what} inflates to more than the ${maxSize} bytes allowed`, { offset: maxSize });
     if (status === 'done') this.#state = 'trailer';
@@ -166,8 +209,15 @@ export class GunzipMachine {
       return false;
     }
     const view = new DataView(unread.buffer, unread.byteOffset, 8);
-    if (view.getUint32(0, true) !== this.#crc) throw corrupt(`${this.#what}: content does not match the CRC-32 of its gzip trailer`, { offset });
-    const size = inflater.produced - this.#start;
+    const crc = view.getUint32(0, true);
+    const out = inflater.produced;
+    const size = out - this.#start;
+    const { onTrailer } = this.#options;
+    if (onTrailer && size > 0) {
+      onTrailer({ crc, offset, out });
+      this.#told += 1;
+      this.#toldOut = out;
+    } else if (crc !== this.#crc) throw crcMismatch(this.#what, offset);
     if (view.getUint32(4, true) !== size % 0x1_0000_0000) throw corrupt(`${this.#what}: content of ${size} bytes does not match the size in its gzip trailer`, { offset: offset + 4 });
     this.#skip(8);
     this.#state = 'header';

@@ -1,5 +1,6 @@
+import { copyInto } from '../core/bytes.ts';
 import type { LayerFollower } from '../core/format.ts';
-import type { ByteStream, Sink, WorkerPool } from '../core/types.ts';
+import type { ByteStream, Lease, Sink, WorkerPool } from '../core/types.ts';
 import { crc32Combine } from './crc32.ts';
 import { gzipHeader, gzipTrailer } from './gzip-header.ts';
 import { deflatePiece, type DeflatedPiece } from './gzip-members.ts';
@@ -39,35 +40,44 @@ export async function writeGzip(stream: ByteStream, sink: Sink, { level, workers
   return plainSize;
 }
 
-/** Compresses a stream piece by piece, in order, as many at once as there are threads and two more. */
+/**
+ * Compresses a stream piece by piece, in order, as many at once as there are threads and two more. Pieces are put together in
+ * memory that threads see, and that is used again as soon as a piece is compressed.
+ */
 async function* deflated(stream: ByteStream, level: number, workers: WorkerPool, follower: GzipWriteOptions['follower']): AsyncGenerator<DeflatedPiece> {
   const queue: Promise<DeflatedPiece>[] = [];
-  let piece = new Uint8Array(PIECE);
+  let lease: Lease | undefined;
+  let piece: Uint8Array = NOTHING;
   let used = 0;
-  const submit = (): void => {
-    const job = deflatePiece(workers, piece.subarray(0, used), level);
+  const submit = ({ release }: Lease): void => {
+    const job = deflatePiece(workers, piece.subarray(0, used), level).finally(release);
     // It may fail while an earlier one is awaited.
     job.catch(() => undefined);
     queue.push(job);
-    piece = new Uint8Array(PIECE);
+    lease = undefined;
     used = 0;
   };
   try {
     for await (const bytes of stream) {
       await follower?.tar(bytes);
       for (let at = 0; at < bytes.length; ) {
+        if (!lease) {
+          lease = await workers.lease(PIECE);
+          piece = new Uint8Array(lease.memory, 0, PIECE);
+        }
         const part = bytes.subarray(at, at + PIECE - used);
-        piece.set(part, used);
+        copyInto(piece, part, used);
         used += part.length;
         at += part.length;
         if (used < PIECE) continue;
-        submit();
+        submit(lease);
         if (queue.length > workers.jobs + 1) yield (await queue.shift()) as DeflatedPiece;
       }
     }
-    if (used > 0) submit();
+    if (lease) submit(lease);
     for (let job = queue.shift(); job; job = queue.shift()) yield await job;
   } finally {
+    lease?.release();
     await Promise.allSettled(queue);
   }
 }

@@ -8,7 +8,7 @@ import { gzipHeader, gzipTrailer, parseGzipHeader } from './gzip-header.ts';
 import { inflateRaw, type Part } from './inflate.ts';
 
 export { gzipHeader, gzipTrailer, parseGzipHeader, type GzipHeader } from './gzip-header.ts';
-export type { GunzipOptions, GzipBlock, GzipMember } from './gunzip-machine.ts';
+export type { GunzipOptions, GzipBlock, GzipMember, GzipTrailer } from './gunzip-machine.ts';
 
 /**
  * Inflates a gzip stream of any number of members (RFC 1952) in bounded memory. Yields lent views of about 1 MiB.
@@ -39,6 +39,10 @@ export async function* gunzip(stream: ByteStream, options: GunzipOptions & { rea
     }
     machine.end();
     for (let bytes = machine.step(); bytes; bytes = machine.step()) yield bytes;
+  } catch (error) {
+    const bytes = machine.told();
+    if (bytes) yield bytes;
+    throw error;
   } finally {
     machine.close();
     await iterator.return?.();

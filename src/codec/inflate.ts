@@ -232,10 +232,10 @@ export class Inflater {
     }
   }
 
-  /** What was produced since the last call; lent until the next call of `decode`. */
-  take(): Uint8Array {
-    const bytes = this.#memory.subarray(this.#takenAt, this.#outputAt);
-    this.#takenAt = this.#outputAt;
+  /** What was produced since the last call, or the first bytes of it; lent until the next call of `decode`. */
+  take(atMost: number = this.pending): Uint8Array {
+    const bytes = this.#memory.subarray(this.#takenAt, this.#takenAt + Math.min(atMost, this.pending));
+    this.#takenAt += bytes.length;
     return bytes;
   }
 

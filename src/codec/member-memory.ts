@@ -1,3 +1,4 @@
+import { copyInto } from '../core/bytes.ts';
 import type { Lease, WorkerPool } from '../core/types.ts';
 import { type Matches, matchesIn } from './inflate.ts';
 
@@ -10,7 +11,7 @@ const PARTS = 3;
 /** Words in front of a piece's entries: its position, bytes, entries and lead. */
 const PIECE_HEAD = 4;
 
-/** Bytes on their way to a thread that makes gzip members of them, with what is known of their matches. */
+/** Bytes on their way to a thread that compresses them, as gzip members or chunks, with what is known of their matches. */
 export class MemberMemory {
   readonly lease: Lease;
   /** Bytes that fit. */
@@ -43,10 +44,15 @@ export class MemberMemory {
    * lends them knows of their matches is noted too. Returns the words added to the log.
    */
   append(bytes: Uint8Array, position: number, log: boolean): number {
-    this.#bytes.set(bytes, this.used);
+    copyInto(this.#bytes, bytes, this.used);
     this.used += bytes.length;
     const matches = log ? matchesIn(bytes) : undefined;
     return matches ? this.#note(matches, position, bytes.length) : 0;
+  }
+
+  /** Where some words of the log lie in the leased memory, bytes. */
+  logRange(word: number, words: number): { readonly offset: number; readonly length: number } {
+    return { offset: this.room + 4 * word, length: 4 * words };
   }
 
   /** Takes off the last bytes and words, as a copy for `restore`. */

@@ -1,6 +1,7 @@
 import { parentPort } from 'node:worker_threads';
 import { runCompressChunks, runDigestChunks } from './chunk-jobs.ts';
 import { runDeflatePiece, runGzipMembers } from './gzip-members.ts';
+import { runPackWindows } from './needed-window.ts';
 import type { WorkerReply } from './pool.ts';
 
 interface Done {
@@ -22,6 +23,10 @@ const jobs: Record<string, (job: never) => Done | Promise<Done>> = {
   'digest-chunks': async (job) => {
     const result = await runDigestChunks(job);
     return { result, move: [result.buffer as ArrayBuffer] };
+  },
+  'pack-windows': async (job) => {
+    const result = await runPackWindows(job);
+    return { result, move: [result.bytes.buffer, result.sizes.buffer] as ArrayBuffer[] };
   },
   'compress-chunks': async (job) => {
     const result = await runCompressChunks(job);

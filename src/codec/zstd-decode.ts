@@ -7,6 +7,8 @@ import type { ByteStream } from '../core/types.ts';
 export interface FramePiece {
   readonly bytes: Uint8Array;
   readonly endsFrame: boolean;
+  /** Of a frame's first piece: bytes of the stream in front of the frame. */
+  readonly offset?: number;
 }
 
 /** Turns frames into their content; closes `pieces` whatever happens. */

@@ -3,6 +3,7 @@ import { collect, streamOf } from '../core/stream.ts';
 import type { ByteStream } from '../core/types.ts';
 import { bestDecoder, type FramePiece, library } from './zstd-decode.ts';
 import { MAX_BLOCK, ZstdFrames } from './zstd-frames.ts';
+import { framewise, type ZstdFrame } from './zstd-framewise.ts';
 
 export interface UnzstdOptions {
   /** Bytes of content allowed in all; one more is LIMIT. */
@@ -10,6 +11,8 @@ export interface UnzstdOptions {
   /** Names the data in error messages. */
   readonly what?: string;
   readonly signal?: AbortSignal;
+  /** Called for every frame before its content comes; skippable ones are not told. */
+  readonly onFrame?: ((frame: ZstdFrame) => void) | undefined;
 }
 
 /** Blocks handed to a decoder at once: some decoders put out everything a piece of input holds before they pause. */
@@ -21,11 +24,12 @@ const MAGIC = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd);
  * CORRUPT with its offset, more than `maxSize` bytes or a window above 128 MiB is LIMIT. Yields lent views.
  */
 export async function* unzstd(stream: ByteStream, options: UnzstdOptions = {}): AsyncGenerator<Uint8Array> {
-  const { maxSize = Infinity, what = 'zstd stream', signal } = options;
+  const { maxSize = Infinity, what = 'zstd stream', signal, onFrame } = options;
   const frames = new ZstdFrames(what);
   let size = 0;
   try {
-    const inflate = await bestDecoder();
+    const best = await bestDecoder();
+    const inflate = onFrame ? framewise(best, onFrame) : best;
     for await (const bytes of inflate(framePieces(stream, frames, signal))) {
       size += bytes.length;
       if (size > maxSize) throw new LazypullError('LIMIT', `${what} inflates to more than the ${maxSize} bytes allowed`, { offset: maxSize });
@@ -63,6 +67,13 @@ export async function zstdDecompress(bytes: Uint8Array, limit: number, what = 'z
 
 /** The stream's frames cut into pieces, without what lies between them; the stream's end is checked. */
 export async function* framePieces(stream: ByteStream, frames: ZstdFrames, signal: AbortSignal | undefined): AsyncGenerator<FramePiece> {
+  /** Of the open frame, until a piece of it has told. */
+  let offset: number | undefined;
+  const piece = (bytes: Uint8Array, endsFrame: boolean): FramePiece => {
+    const made = { bytes, endsFrame, ...(offset !== undefined && { offset }) };
+    offset = undefined;
+    return made;
+  };
   for await (const bytes of stream) {
     throwIfAborted(signal);
     let from = 0;
@@ -73,19 +84,20 @@ export async function* framePieces(stream: ByteStream, frames: ZstdFrames, signa
       const now = frames.inside;
       if (before !== 'frame') {
         if (now !== 'frame') continue;
+        offset = frames.position - MAGIC.length;
         from = at - MAGIC.length;
         ({ blocks } = frames);
         if (from >= 0) continue;
         // The magic number began in an earlier element, which is gone.
-        yield { bytes: MAGIC, endsFrame: false };
+        yield piece(MAGIC, false);
         from = at;
       } else if (now !== 'frame' || frames.blocks - blocks >= BLOCKS_AT_ONCE) {
-        yield { bytes: bytes.subarray(from, at), endsFrame: now !== 'frame' };
+        yield piece(bytes.subarray(from, at), now !== 'frame');
         from = at;
         ({ blocks } = frames);
       }
     }
-    if (frames.inside === 'frame' && from < bytes.length) yield { bytes: bytes.subarray(from), endsFrame: false };
+    if (frames.inside === 'frame' && from < bytes.length) yield piece(bytes.subarray(from), false);
   }
   frames.end();
 }

@@ -1,15 +1,14 @@
-import { Digester, type Digest } from '../core/digest.ts';
-import { LazypullError, wrapError } from '../core/errors.ts';
-import type { ConvertContext, ConvertedLayer, DescribedLayer, IndexingFormat, LayerInput, RewritingFormat, StoredLayer } from '../core/format.ts';
-import { tap } from '../core/stream.ts';
+import type { Digest } from '../core/digest.ts';
+import { LazypullError } from '../core/errors.ts';
+import type { ConvertContext, ConvertedLayer, DescribedLayer, IndexingFormat, RewritingFormat, StoredLayer } from '../core/format.ts';
 import type { ByteStream, Descriptor, ImageStore, Ingest, WorkerPool } from '../core/types.ts';
-import { decompress } from '../codec/compression.ts';
 import { isForeignLayer, isTarLayer, OCI, toOciType } from '../oci/media-types.ts';
 import { carryAlong } from './carry-along.ts';
 import type { ConvertProgress, LayerIndexReport, LayerReport } from './convert-report.ts';
 import type { ImageDocument } from './documents-tree.ts';
-import { checkDiffId, Followers, followLayer, type Followed, type Indexed, type Indexing, type SourceLayer } from './follow-layer.ts';
+import { Followers, followLayer, type Followed, type Indexed, type Indexing, type SourceLayer } from './follow-layer.ts';
 import { mapLimited } from './limited.ts';
+import { withLayerInput } from './layer-input.ts';
 import { repackLayer } from './repack-layer.ts';
 import { transferBlob } from './transfer.ts';
 
@@ -166,7 +165,7 @@ async function place(layer: SourceLayer, job: LayerJob, below: readonly Converte
 
 /** The layer's bytes stay; formats that describe it follow it on its way into the target, which is also the only way it goes. */
 async function keep(layer: SourceLayer, descriptor: Descriptor, job: LayerJob): Promise<Placed> {
-  const begin = (): Followers => new Followers(job.indexing, descriptor, { ingest: ingestOf(job), signal: job.signal }, job.mayRepack);
+  const begin = (): Followers => new Followers(job.indexing, descriptor, { ingest: ingestOf(job), workers: job.workers, signal: job.signal }, job.mayRepack);
   const first = begin();
   if (first.repack.length > 0) {
     await first.abandon();
@@ -198,10 +197,10 @@ async function rewrite(layer: SourceLayer, job: LayerJob, rewriting?: Rewriting)
   const { workers, signal } = job;
   const ingest = ingestOf(job);
   const { converted, followers } = await onceMore(async () => {
-    const followers = new Followers(job.indexing, { mediaType: OCI.layerGzip }, { ingest, signal }, false);
+    const followers = new Followers(job.indexing, { mediaType: OCI.layerGzip }, { ingest, workers, signal }, false);
     try {
       const context = { ingest, workers, signal, ...(followers.size > 0 && { follower: followers }) };
-      return { converted: await (rewriting ? convertWith(rewriting, layer, job, context) : repackLayer(layerInput(layer, job), context)), followers };
+      return { converted: await (rewriting ? convertWith(rewriting, layer, job, context) : withLayerInput(layer, { ...job, hashing: ALONE }, (input) => repackLayer(input, context))), followers };
     } catch (error) {
       await followers.abandon();
       throw error;
@@ -211,9 +210,16 @@ async function rewrite(layer: SourceLayer, job: LayerJob, rewriting?: Rewriting)
   return { action: rewriting ? 'converted' : 'repacked', descriptor: converted.descriptor, converted, indexed };
 }
 
+/**
+ * For layers that are made side by side: while one is read, the pool's threads compress for another, and a thread for hashing
+ * would find no processor free. It pays where layers are made one after the other.
+ */
+const ALONE = { jobs: 1 };
+
 /** A format that goes on needing the old layer reads it on its way into the target. */
 async function convertWith({ format, options, below }: Rewriting, layer: SourceLayer, job: LayerJob, context: ConvertContext): Promise<ConvertedLayer> {
-  const convert = (first?: ByteStream): Promise<ConvertedLayer> => format.convert(layerInput(layer, job, first), { ...context, below }, options);
+  const hashing = format.inOrder ? job.workers : ALONE;
+  const convert = (first?: ByteStream): Promise<ConvertedLayer> => withLayerInput(layer, { ...job, hashing }, (input) => format.convert(input, { ...context, below }, options), first);
   if (!format.keepsLayers || layer.tar) return convert();
   return carryAlong(layer.descriptor, job, convert, async () => undefined);
 }
@@ -253,40 +259,4 @@ async function onceMore<T>(work: () => Promise<T>, signal: AbortSignal): Promise
     if (signal.aborted || !(error instanceof LazypullError) || error.code !== 'NETWORK') throw error;
     return work();
   }
-}
-
-/** The layer as the format sees it: stored bytes verified on the way in, plain tar held against the config's diffID. `onItsWay` is the first pass. */
-function layerInput(layer: SourceLayer, job: LayerJob, onItsWay?: ByteStream): LayerInput {
-  const { descriptor, diffId, reserved, tar: made } = layer;
-  const what = `layer ${descriptor.digest}`;
-  // Later passes (a prefetch list) read the same bytes again: only the first one is progress.
-  let passes = 0;
-  const packed = (): ByteStream => {
-    if (made) throw new LazypullError('UNSUPPORTED', `${what} is not stored as one blob`);
-    const first = passes++ === 0;
-    if (first && onItsWay) return onItsWay;
-    return tap(job.source.fetch(descriptor, job.signal), (bytes) => {
-      if (first) job.progress({ type: 'bytes', packed: bytes.length, tar: 0 });
-    });
-  };
-  return {
-    descriptor,
-    ...(diffId !== undefined && { diffId }),
-    ...(reserved && { reserved }),
-    packed,
-    async *tar() {
-      if (made) {
-        yield* made();
-        if (passes++ === 0) job.progress({ type: 'bytes', packed: descriptor.size, tar: 0 });
-        return;
-      }
-      const digester = new Digester();
-      try {
-        yield* tap(decompress(packed(), { maxSize: job.maxLayerSize, what, signal: job.signal }), (bytes) => digester.update(bytes));
-      } catch (error) {
-        throw wrapError(error, 'CORRUPT', `${what} cannot be read`);
-      }
-      checkDiffId(digester.finish(), layer);
-    },
-  };
 }

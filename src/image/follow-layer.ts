@@ -1,9 +1,9 @@
-import { Digester, type Digest } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { LazypullError, wrapError } from '../core/errors.ts';
-import type { DescribedLayer, IndexingFormat, LayerFollower, SkippedLayer } from '../core/format.ts';
-import type { ByteStream, Descriptor, Ingest, WorkerPool } from '../core/types.ts';
-import { decompress, type Compression } from '../codec/compression.ts';
-import { DigestThread } from '../codec/digest-thread.ts';
+import type { DescribedLayer, FollowContext, IndexingFormat, LayerFollower, SkippedLayer } from '../core/format.ts';
+import type { ByteStream, Descriptor, WorkerPool } from '../core/types.ts';
+import type { Compression } from '../codec/compression.ts';
+import { unpackLayer } from '../codec/unpack-layer.ts';
 
 /** A layer of the source, with what its config says about it. */
 export interface SourceLayer {
@@ -38,7 +38,7 @@ export class Followers {
   constructor(
     indexing: readonly Indexing[],
     layer: { readonly mediaType: string; readonly size?: number },
-    context: { readonly ingest: Ingest; readonly signal?: AbortSignal },
+    context: FollowContext,
     mayRepack: boolean,
   ) {
     const following = new Map<IndexingFormat, LayerFollower>();
@@ -101,47 +101,32 @@ export interface Followed {
 /** Leads followers along a stored layer: one pass, one inflate, the tar held against the config's diffID. */
 export async function followLayer(packed: ByteStream, followers: Pick<LayerFollower, 'point' | 'packed' | 'tar'>, layer: SourceLayer, limits: FollowLimits): Promise<Followed> {
   const what = `layer ${layer.descriptor.digest}`;
-  const digester = tarDigester(limits);
   let compression: Compression = 'none';
-  const tar = decompress(packed, {
+  let tarSize = 0;
+  const tar = unpackLayer(packed, {
     maxSize: limits.maxLayerSize,
     what,
+    size: layer.descriptor.size,
+    workers: limits.workers,
     signal: limits.signal,
     onCompression: (found) => (compression = found),
     onBlock: ({ bit, out, first, window }) => followers.point({ bit, out, member: first, window }),
     onPacked: followers.packed,
+    check: (digest, size) => {
+      checkDiffId(digest, layer);
+      tarSize = size;
+    },
   });
   try {
-    for await (const bytes of tar) {
-      const hashing = digester.update(bytes);
-      // A follower may fail first, and the thread is then ended: nobody would be left to hear of that.
-      hashing.catch(() => undefined);
+    for await (const bytes of tar.stream) {
       // A plain tar is its own stored form; of zstd there is nothing to be told.
       if (compression === 'none') followers.packed(bytes);
       await followers.tar(bytes);
-      await hashing;
     }
-    checkDiffId(await digester.finish(), layer);
   } catch (error) {
-    throw wrapError(error, 'CORRUPT', `${what} cannot be read`);
-  } finally {
-    await digester.close();
+    throw wrapError(tar.fault() ?? error, 'CORRUPT', `${what} cannot be read`);
   }
-  return { compression, tarSize: digester.size };
-}
-
-/** Hashing the tar is a quarter of the work on a layer that is only followed: another thread can do it, unless there is to be one only. */
-function tarDigester({ workers }: FollowLimits): Pick<DigestThread, 'update' | 'finish' | 'close' | 'size'> {
-  if (workers.jobs > 1) return new DigestThread();
-  const digester = new Digester();
-  return {
-    get size() {
-      return digester.size;
-    },
-    update: async (bytes) => digester.update(bytes),
-    finish: async () => digester.finish(),
-    close: async () => undefined,
-  };
+  return { compression, tarSize };
 }
 
 /** DIGEST_MISMATCH unless the plain tar is what the image config says. */

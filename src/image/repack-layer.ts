@@ -8,15 +8,17 @@ const LEVEL = 6;
 
 /** The same tar as one gzip member. */
 export async function repackLayer(input: LayerInput, { ingest, workers, follower }: ConvertContext): Promise<ConvertedLayer> {
+  // A tar that has a diffID is held against it as it is read.
   const digester = new Digester();
+  const tar = input.diffId === undefined ? tap(input.tar(), (bytes) => digester.update(bytes)) : input.tar();
+  let tarSize = 0;
   const blob = await ingest(OCI.layerGzip, async (sink) => {
-    await writeGzip(tap(input.tar(), (bytes) => digester.update(bytes)), sink, { level: LEVEL, workers, ...(follower && { follower }) });
+    tarSize = await writeGzip(tar, sink, { level: LEVEL, workers, ...(follower && { follower }) });
   });
   const { annotations, platform, artifactType } = input.descriptor;
-  const tarSize = digester.size;
   return {
     descriptor: { ...blob, ...(annotations && { annotations }), ...(platform && { platform }), ...(artifactType && { artifactType }) },
-    diffId: digester.finish(),
+    diffId: input.diffId ?? digester.finish(),
     tarSize,
     entries: 0,
     chunks: 0,

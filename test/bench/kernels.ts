@@ -8,17 +8,22 @@ import { chunkDigester, type DigestBytes, nativeBlake3, wasmBlake3 } from '../..
 import { DEFAULT_LEVEL, deflateRaw } from '../../src/codec/deflate.ts';
 import { detectCompression } from '../../src/codec/compression.ts';
 import { lz4Compress, lz4Decompress } from '../../src/codec/lz4.ts';
+import { MemberMemory } from '../../src/codec/member-memory.ts';
+import { zstdEncode } from '../../src/codec/zstd-encode.ts';
 import { streamOf } from '../../src/core/stream.ts';
 import { parseIndex, parseManifest } from '../../src/oci/documents.ts';
 import { TarReader } from '../../src/tar/read.ts';
 import { findTool } from '../support/peers.ts';
 
 // Usage: npm run bench -- kernels LAYOUT TAG. Inflate: the image's largest gzip layer, all of it. Deflate: the files of that
-// layer as a converter cuts them, one member each and 4 MiB at most; lz4 and chunk digests: the same pieces. All in one thread; CPU time (user and system), best of
-// several rounds in which the candidates take turns.
+// layer as a converter cuts them, one member each and 4 MiB at most; lz4 and chunk digests: the same pieces. Chunks: the files in chunks of
+// 1 MiB, with and without what the layer's gzip stream tells of their matches. All in one thread; CPU time (user and system), best
+// of several rounds in which the candidates take turns.
 
 const ROUNDS = 3;
 const CHUNK = 4 << 20;
+/** Of the formats whose chunks are zstd frames or lz4 blocks. */
+const SMALL_CHUNK = 1 << 20;
 /** Bytes of files that are compressed. */
 const SAMPLE = 96_000_000;
 
@@ -29,13 +34,20 @@ interface Result {
   readonly size?: number;
 }
 
+interface KnownChunk {
+  readonly bytes: Uint8Array;
+  /** Log of the matches that the layer's gzip stream has in them. */
+  readonly known: Uint32Array;
+}
+
 type Candidate = { readonly name: string; readonly run: () => Promise<{ readonly cpu: number; readonly size?: number }> };
 
 const [layout, tag] = process.argv.slice(-2) as [string, string];
 const layer = largestLayer(layout, tag);
-const { pieces, tarSize } = await cut(layer.bytes);
+const { pieces, chunks, tarSize } = await cut(layer.bytes);
 const plain = pieces.reduce((sum, piece) => sum + piece.length, 0);
 const blocks = pieces.map((piece) => lz4Compress(piece).slice());
+const library = await import('@cloudpss/zstd/wasm');
 const native = await nativeBlake3().catch(() => undefined);
 const report = {
   scenario: 'kernels',
@@ -63,6 +75,16 @@ const report = {
     { name: 'lazypull, decompress', run: () => timed(() => blocks.forEach((block, i) => lz4Decompress(block, pieces[i]?.length ?? 0))) },
     ...command('lz4', ['-1c'], true),
   ]),
+  chunks: {
+    chunks: chunks.length,
+    ...(await compare(plain, [
+      perChunk('lazypull zstd, matches known', ({ bytes, known }) => zstdEncode(bytes, known)),
+      perChunk('lazypull zstd', ({ bytes }) => zstdEncode(bytes)),
+      perChunk('libzstd level 3, WebAssembly', ({ bytes }) => library.compress(bytes, 3)),
+      perChunk('lazypull lz4, matches known', ({ bytes, known }) => lz4Compress(bytes, known)),
+      perChunk('lazypull lz4', ({ bytes }) => lz4Compress(bytes)),
+    ])),
+  },
   digests: await compare(plain, [
     digests('blake3, WebAssembly', await wasmBlake3()),
     ...(native ? [digests('blake3, native', native)] : []),
@@ -91,12 +113,20 @@ async function timed(work: () => Promise<void> | void): Promise<{ cpu: number }>
 }
 
 function members(name: string, compress: (piece: Uint8Array) => Uint8Array): Candidate {
+  return each(name, pieces, compress);
+}
+
+function perChunk(name: string, compress: (chunk: KnownChunk) => Uint8Array): Candidate {
+  return each(name, chunks, compress);
+}
+
+function each<T>(name: string, items: readonly T[], compress: (item: T) => Uint8Array): Candidate {
   return {
     name,
     run: async () => {
       let size = 0;
       const { cpu } = await timed(() => {
-        for (const piece of pieces) size += compress(piece).length;
+        for (const item of items) size += compress(item).length;
       });
       return { cpu, size };
     },
@@ -151,9 +181,15 @@ function largestLayer(folder: string, name: string): { digest: string; bytes: Ui
   return { digest: largest.digest, bytes };
 }
 
-/** The layer's files cut into members; checks on the way that two ways of inflating agree. */
-async function cut(packed: Uint8Array): Promise<{ pieces: Uint8Array[]; tarSize: number }> {
+/** The layer's files cut into members and into chunks; checks on the way that two ways of inflating agree. */
+async function cut(packed: Uint8Array): Promise<{ pieces: Uint8Array[]; chunks: KnownChunk[]; tarSize: number }> {
   const found: Uint8Array[] = [];
+  const small: KnownChunk[] = [];
+  const memory = await MemberMemory.lease({ jobs: 1, run: () => Promise.reject(new Error('no job')), lease: async (room) => ({ memory: new SharedArrayBuffer(room), release: () => undefined }) }, SMALL_CHUNK);
+  const flush = (): void => {
+    if (memory.used > 0) small.push({ bytes: memory.bytes.slice(), known: new Uint32Array(memory.lease.memory, memory.room, memory.known).slice() });
+    memory.used = memory.known = 0;
+  };
   let tar = 0;
   let ours = 0;
   const counted = async function* (): AsyncGenerator<Uint8Array> {
@@ -168,12 +204,21 @@ async function cut(packed: Uint8Array): Promise<{ pieces: Uint8Array[]; tarSize:
   for (let entry = await reader.next(); entry; entry = await reader.next()) {
     if (size >= SAMPLE) continue;
     const parts: Uint8Array[] = [];
-    for await (const bytes of reader.body()) parts.push(new Uint8Array(bytes));
+    for await (const bytes of reader.body()) {
+      parts.push(new Uint8Array(bytes));
+      for (let at = 0; at < bytes.length; ) {
+        const part = bytes.subarray(at, at + SMALL_CHUNK - memory.used);
+        memory.append(part, memory.used, true);
+        at += part.length;
+        if (memory.used === SMALL_CHUNK) flush();
+      }
+    }
+    flush();
     const file = Buffer.concat(parts);
     for (let at = 0; at < file.length; at += CHUNK) found.push(file.subarray(at, at + CHUNK));
     size += file.length;
   }
   await drain(reader.trailer());
   if (ours !== new DataView(packed.buffer, packed.byteOffset + packed.length - 8, 8).getUint32(0, true)) throw new Error('the layer is not one gzip member');
-  return { pieces: found, tarSize: tar };
+  return { pieces: found, chunks: small, tarSize: tar };
 }

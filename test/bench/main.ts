@@ -3,7 +3,7 @@ import { runScope } from './scope.ts';
 const USAGE = `usage: npm run bench -- SCENARIO ARGS
 
   convert LAYOUT TAG [RUNS]    lazypull convert against ctr-remote image convert --estargz (root, containerd, stargz-snapshotter, time)
-  kernels LAYOUT TAG           inflate and deflate against node:zlib, gzip and pigz over one layer
+  kernels LAYOUT TAG           inflate, deflate, zstd and lz4 against node:zlib, gzip, pigz, libzstd and lz4 over one layer
   ztoc LAYOUT TAG [RUNS]       lazypull index of the largest layer against soci-snapshotter's builder (go, gcc), gzip and zlib (time)
   nydus LAYOUT TAG [RUNS]      lazypull convert --format nydus against containerd's converter with nydus-image, and nydus-image alone (nydus-image or cargo, go, time)
   erofs                        EROFS images of 60 000 and a million synthetic files, the former against mkfs.erofs (erofs-utils)

@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import type { Lease } from '../../src/core/types.ts';
-import { type ChunkPacker, type ChunkRange, type ChunkUnit, compressChunks, digestChunks, type PackOptions } from '../../src/codec/chunk-jobs.ts';
+import { type ChunkPacker, type ChunkRange, type ChunkUnit, compressChunks, digestChunks, type PackOptions, packsKnownMatches } from '../../src/codec/chunk-jobs.ts';
 import { CHUNK_DIGEST_SIZE, chunkDigester } from '../../src/codec/blake3.ts';
+import { gunzip } from '../../src/codec/gzip.ts';
+import { lz4Compress } from '../../src/codec/lz4.ts';
 import { ThreadPool } from '../../src/codec/pool.ts';
 import { unpackChunk } from '../../src/codec/unpack-chunk.ts';
-import { mixture, noise, numbers, records, sha256, text } from './samples.ts';
+import { zstdEncode } from '../../src/codec/zstd-encode.ts';
+import { knownOf } from './known.ts';
+import { lending, mixture, noise, numbers, records, sha256, text } from './samples.ts';
 
 const PACKERS: readonly ChunkPacker[] = ['zstd', 'lz4', 'none'];
 const pool = new ThreadPool(2);
@@ -116,8 +121,27 @@ test('levels', async () => {
   lease.release();
 });
 
+test('known matches of a chunk are made use of, those of chunks that are put together are not', async () => {
+  const parts = [text(70_000), mixture(90_000), records(60_000)];
+  const logs = await Promise.all(parts.map(async (part) => (await knownOf(gunzip(lending([gzipSync(part)])))).known));
+  const size = parts.reduce((sum, part) => sum + part.length, 0);
+  for (const compressor of ['zstd', 'lz4'] as const) {
+    const { lease, ranges } = await leased([...parts, ...logs.map(({ buffer }) => new Uint8Array(buffer))]);
+    assert.equal(ranges[3]?.offset, size);
+    const known = parts.map((_, i) => ({ ...(ranges[i] as ChunkRange), known: ranges[3 + i] as ChunkRange }));
+    const [a, b, c] = known as [(typeof known)[0], (typeof known)[0], (typeof known)[0]];
+    const pack = compressor === 'zstd' ? zstdEncode : lz4Compress;
+    const wanted = [pack(parts[0] as Uint8Array, logs[0]).slice(), pack(Buffer.concat([parts[1] as Uint8Array, parts[2] as Uint8Array])).slice()];
+    const { bytes, sizes } = await packedAndChecked(lease, [[a], [b, c]], { compressor });
+    assert.ok(Buffer.concat(wanted).equals(bytes));
+    assert.notEqual(sizes[0], pack(parts[0] as Uint8Array).length);
+    lease.release();
+  }
+  assert.deepEqual([{ compressor: 'zstd' }, { compressor: 'zstd', level: 3 }, { compressor: 'lz4' }, { compressor: 'zstd', level: 4 }, { compressor: 'none' }].map((options) => packsKnownMatches(options as PackOptions)), [true, true, true, false, false]);
+});
+
 test('output bytes are the same everywhere, whatever thread and whatever came before', async () => {
-  const wanted: Record<ChunkPacker, string> = { zstd: '7c20b04e', lz4: '9c1fe4ed', none: '4cd98c59' };
+  const wanted: Record<ChunkPacker, string> = { zstd: '9833e586', lz4: '9c1fe4ed', none: '4cd98c59' };
   const next = numbers(5);
   const parts = Array.from({ length: 60 }, (_, i) => mixture(20_000 + 900 * i).subarray(0, Math.floor(next() * 20_000) + 10));
   const single = new ThreadPool(1);

@@ -4,7 +4,7 @@ import { constants, deflateRawSync, gunzipSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { LazypullError } from '../../src/core/errors.ts';
 import { crc32 } from '../../src/codec/crc32.ts';
-import { gunzip, gunzipAll, gunzipMember, gzipHeader, gzipMember, type GzipMember, gzipTrailer, parseGzipHeader } from '../../src/codec/gzip.ts';
+import { gunzip, gunzipAll, gunzipMember, gzipHeader, gzipMember, type GzipMember, type GzipTrailer, gzipTrailer, parseGzipHeader } from '../../src/codec/gzip.ts';
 import { collected, lending, mixture, noise, numbers, pieces, records, SAMPLES, text } from './samples.ts';
 
 const LIMIT = 1 << 26;
@@ -255,4 +255,83 @@ test('members of our own', () => {
     gzipMember(records(20_000), level);
     assert.ok(gunzipSync(packed).equals(text(10_000)), 'the result belongs to the caller');
   }
+});
+
+/** What `gunzip` tells and gives out, in order. */
+async function told(packed: Uint8Array, piece = 5000): Promise<{ readonly events: (GzipTrailer | Uint8Array)[]; readonly error: unknown }> {
+  const events: (GzipTrailer | Uint8Array)[] = [];
+  try {
+    for await (const bytes of gunzip(lending(pieces(packed, piece)), { onTrailer: (trailer) => events.push(trailer) })) events.push(new Uint8Array(bytes));
+  } catch (error) {
+    return { events, error };
+  }
+  return { events, error: undefined };
+}
+
+const isTrailer = (event: GzipTrailer | Uint8Array): event is GzipTrailer => !(event instanceof Uint8Array);
+
+test('trailers are told instead of checked, before the output behind them is given out', async () => {
+  const plain = [text(10), new Uint8Array(0), text(3_000_000), noise(1), records(70_000), text(20)];
+  const members = plain.map((bytes) => Buffer.from(member(bytes)));
+  for (const one of members) if (one !== members[1]) one.writeUInt32LE(7, one.length - 8);
+  const { events, error } = await told(Buffer.concat(members));
+  assert.equal(error, undefined);
+  let [offset, out] = [0, 0];
+  const wanted = members.flatMap((one, i) => {
+    const bytes = plain[i] as Uint8Array;
+    offset += one.length;
+    out += bytes.length;
+    return bytes.length === 0 ? [] : [{ crc: 7, offset: offset - 8, out }];
+  });
+  assert.deepEqual(events.filter(isTrailer), wanted);
+  let given = 0;
+  for (const [i, event] of events.entries()) {
+    if (isTrailer(event)) assert.ok(event.out >= given, 'told in time');
+    else {
+      given += event.length;
+      for (const later of events.slice(i).filter(isTrailer)) assert.ok(later.out >= given, 'in order');
+    }
+  }
+  assert.ok(Buffer.concat(events.filter((event) => !isTrailer(event)) as Uint8Array[]).equals(Buffer.concat(plain)));
+});
+
+test('empty members and sizes are checked all the same', async () => {
+  const empty = Buffer.from(member(new Uint8Array(0)));
+  empty[empty.length - 8] = 1;
+  const long = Buffer.from(member(text(100)));
+  long[long.length - 4] = 99;
+  for (const [packed, offset, what] of [[empty, empty.length - 8, /CRC-32/], [long, long.length - 4, /size in its gzip trailer/]] as const) {
+    const { error } = await told(packed);
+    assert.ok(error instanceof LazypullError && error.code === 'CORRUPT' && error.offset === offset && what.test(error.message), String(error));
+  }
+});
+
+test('many small members: trailers do not pile up', async () => {
+  const one = Buffer.from(member(Uint8Array.of(65)));
+  const { events } = await told(Buffer.concat(Array.from({ length: 5000 }, () => one)), 1 << 20);
+  let waiting = 0;
+  for (const event of events) {
+    waiting = isTrailer(event) ? waiting + 1 : 0;
+    assert.ok(waiting <= 1024);
+  }
+  assert.equal(events.filter(isTrailer).length, 5000);
+});
+
+test('what was told of is given out in front of a fault, and no more', async () => {
+  const packed = Buffer.concat([member(text(1000)), member(text(2000)), member(text(3000)).subarray(0, -20)]);
+  for (const [bytes, what] of [[packed, /ends early/], [Buffer.concat([member(text(1000)), member(text(2000)), Buffer.from('garbage')]), /garbage|gzip/]] as const) {
+    const { events, error } = await told(bytes);
+    assert.ok(error instanceof LazypullError && what.test(error.message), String(error));
+    assert.deepEqual(events.map((event) => (isTrailer(event) ? event.out : `${event.length} bytes`)), [1000, 3000, '3000 bytes']);
+  }
+  // Also when the source fails.
+  const failing = async function* (): AsyncGenerator<Uint8Array> {
+    yield Buffer.concat([member(text(1000)), member(noise(5000)).subarray(0, -1000)]);
+    throw new LazypullError('NETWORK', 'gone');
+  };
+  const sizes: number[] = [];
+  await assert.rejects(async () => {
+    for await (const bytes of gunzip(failing(), { onTrailer: () => undefined })) sizes.push(bytes.length);
+  }, { code: 'NETWORK' });
+  assert.deepEqual(sizes, [1000]);
 });

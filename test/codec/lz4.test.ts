@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { LazypullError } from '../../src/core/errors.ts';
+import { gunzip } from '../../src/codec/gzip.ts';
 import { lz4Compress, lz4Decompress } from '../../src/codec/lz4.ts';
-import { mixture, noise, numbers, records, SAMPLES, sha256, text } from './samples.ts';
+import { knownOf } from './known.ts';
+import { lending, mixture, noise, numbers, pieces, records, SAMPLES, sha256, text } from './samples.ts';
 
 interface Sequence {
   /** Where its match begins in the content, and how long it is; undefined for the last. */
@@ -43,8 +46,8 @@ function slowDecode(block: Uint8Array, size: number): { bytes: Uint8Array; seque
   return undefined;
 }
 
-function assertRoundTrip(bytes: Uint8Array): void {
-  const packed = lz4Compress(bytes).slice();
+function assertRoundTrip(bytes: Uint8Array, known?: Uint32Array): void {
+  const packed = lz4Compress(bytes, known).slice();
   assert.ok(packed.length <= bytes.length + bytes.length / 255 + 16, `${packed.length} bytes from ${bytes.length}`);
   assert.ok(Buffer.from(lz4Decompress(packed, bytes.length)).equals(bytes), `${bytes.length} bytes`);
   const slow = slowDecode(packed, bytes.length);
@@ -96,10 +99,59 @@ test('random structured input', () => {
     fc.tuple(fc.uint8Array({ minLength: 1, maxLength: 20 }), fc.integer({ min: 1, max: 100 })).map(([unit, times]) => Buffer.concat(Array.from({ length: times }, () => unit))),
   );
   const input = fc.array(fc.tuple(pieceOf, fc.integer({ min: 1, max: 4 })), { maxLength: 12 }).map((parts) => Buffer.concat(parts.flatMap(([piece, times]) => Array.from({ length: times }, () => piece))));
-  fc.assert(fc.property(input, assertRoundTrip), { numRuns: 1500 });
+  fc.assert(fc.property(input, (bytes) => assertRoundTrip(bytes)), { numRuns: 1500 });
 });
 
-test('output bytes are the same everywhere, whatever came before', () => {
+test('known matches: right, and the same however the stream came in', async () => {
+  for (const plain of [mixture(500_000), text(300_000), records(100_000), Buffer.concat([new Uint8Array(200_000), noise(100_000), new Uint8Array(400_000)])]) {
+    const packed = gzipSync(plain, { level: 9 });
+    const results = new Set<string>();
+    for (const sizes of [[packed.length], [1000, 1], [70_001]]) {
+      const { bytes, known } = await knownOf(gunzip(lending(pieces(packed, ...sizes))));
+      assert.ok(Buffer.from(bytes).equals(plain));
+      assertRoundTrip(plain, known);
+      results.add(sha256(lz4Compress(plain, known)));
+      const [withKnown, without] = [lz4Compress(plain, known).length, lz4Compress(plain).length];
+      assert.ok(withKnown <= 1.1 * without, `${withKnown} bytes, ${without} without`);
+    }
+    assert.equal(results.size, 1);
+  }
+});
+
+test('known matches near the end, which may not be used there', async () => {
+  for (let size = 0; size < 80; size++) {
+    const plain = Buffer.concat([noise(size >> 1, size), Buffer.alloc(size, 'abcdefg'), noise(size % 13)]);
+    const { known } = await knownOf(gunzip(lending([gzipSync(plain)])));
+    assertRoundTrip(plain, known);
+  }
+});
+
+test('who has not looked for matches is not believed', async () => {
+  const plain = text(100_000);
+  const { known } = await knownOf(gunzip(lending([gzipSync(plain, { strategy: 2 })])));
+  assert.ok(Buffer.from(lz4Compress(plain, known)).equals(lz4Compress(plain).slice()));
+});
+
+test('a log that is wrong does no harm', async () => {
+  const plain = mixture(100_000);
+  const { known } = await knownOf(gunzip(lending([gzipSync(plain)])));
+  const next = numbers(21);
+  for (let i = 0; i < 60; i++) {
+    let wrong = known.slice();
+    for (let n = 0; n < 1 + i; n++) wrong[Math.floor(next() ** (1 + (i % 3)) * wrong.length)] = i % 2 === 0 ? next() * 2 ** 32 : (wrong[n] ?? 0) ^ (1 << (n % 32));
+    if (i % 4 === 3) wrong = wrong.subarray(Math.floor(next() * 1000), Math.floor(next() * wrong.length));
+    assertRoundTrip(plain.subarray(i % 2 === 0 ? 0 : i, plain.length - Math.floor(next() * 60_000)), wrong);
+  }
+  // A piece that begins anew far back, with more matches than a stretch can have.
+  const again = new Uint32Array(150_000).fill(1 << 15);
+  assertRoundTrip(new Uint8Array(600_000), Uint32Array.from([0, 600_000, 1, 0, (511 << 23) | 500_000, 0, 600_000, again.length, 0, ...again]));
+  const log = fc.uint32Array({ maxLength: 60 });
+  fc.assert(fc.property(log, fc.nat(3000), (words, size) => assertRoundTrip(plain.subarray(0, size), Uint32Array.of(0, size, words.length, 0, ...words))), { numRuns: 500 });
+});
+
+test('output bytes are the same everywhere, whatever came before', async () => {
+  const { bytes, known } = await knownOf(gunzip(lending([gzipSync(text(50_000), { level: 6 })])));
+  assert.equal(sha256(lz4Compress(bytes, known)).slice(0, 16), '214382d1972ab5fa');
   const wanted = '4149863bc177efef';
   const input = Buffer.concat([mixture(300_000), text(50_000)]);
   assert.equal(sha256(lz4Compress(input)).slice(0, 16), wanted);

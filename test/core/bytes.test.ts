@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { concat, decodeName, encodeName, equalBytes, isUtf8Name, readU64LE, roundUp } from '../../src/core/bytes.ts';
+import { concat, copyInto, decodeName, encodeName, equalBytes, isUtf8Name, readU64LE, roundUp } from '../../src/core/bytes.ts';
 import { LazypullError } from '../../src/core/errors.ts';
 
 test('any bytes are exactly one name and back', () => {
@@ -45,4 +45,25 @@ test('64 bit numbers above 2^53-1 are refused', () => {
   const bytes = (value: bigint): Uint8Array => new Uint8Array(new BigUint64Array([value]).buffer);
   assert.equal(readU64LE(bytes(2n ** 53n - 1n), 0), Number.MAX_SAFE_INTEGER);
   assert.throws(() => readU64LE(bytes(2n ** 53n), 0, 'offset'), (error) => error instanceof LazypullError && error.code === 'CORRUPT' && /offset/.test(error.message));
+});
+
+test('bytes are copied whatever the alignment and whoever shares the memory', () => {
+  const memories = [(size: number) => new ArrayBuffer(size), (size: number) => new SharedArrayBuffer(size)];
+  for (const from of memories) {
+    for (const to of memories) {
+      for (const length of [0, 1, 511, 512, 513, 16_383, 16_384, 16_385, 50_001]) {
+        for (const [start, base, at] of [[0, 0, 0], [1, 0, 0], [0, 0, 3], [5, 2, 9], [7, 3, 4], [3, 1, 2]] as const) {
+          const source = new Uint8Array(from(start + length + 3), start, length).map((_, i) => i * 31 + (i >> 8));
+          const view = new Uint8Array(from(start + length + 3), start, length);
+          view.set(source);
+          const target = new Uint8Array(to(base + at + length + 20), base).fill(0xee);
+          copyInto(target, view, at);
+          const wanted = new Uint8Array(target.length).fill(0xee);
+          wanted.set(source, at);
+          assert.ok(equalBytes(Buffer.from(target), wanted), `${length} bytes from ${start} to ${base} + ${at}`);
+        }
+      }
+    }
+  }
+  assert.throws(() => copyInto(new Uint8Array(new SharedArrayBuffer(1000)), new Uint8Array(999).subarray(1), 3), RangeError);
 });

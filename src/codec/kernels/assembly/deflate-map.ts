@@ -12,12 +12,7 @@ export const LENGTH_INFO: usize = 4096;
 /** How often each symbol occurs in the open block, and in the stretch that may yet join it. u32 x 320 each. */
 export const BLOCK_COUNTS: usize = 5248;
 export const RECENT_COUNTS: usize = 6528;
-/** Workspace of the code construction: sorted symbols, node weights and later depths (u32 x 288); parents (u16 x 288). */
-export const SORTED: usize = 7808;
-export const WEIGHTS: usize = 8960;
-export const LEAF_PARENTS: usize = 10112;
-export const NODE_PARENTS: usize = 10688;
-export const BUCKETS: usize = 11264;
+// 7808 to 11776: huffman-map.ts.
 /** Code lengths (u8 x 320) and codes (u32 x 320: reversed code, length << 16) of the block being written. */
 export const LENGTHS: usize = 11776;
 export const CODES: usize = 12096;

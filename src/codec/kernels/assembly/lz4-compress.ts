@@ -1,13 +1,13 @@
 import { TABLE, TABLE_BITS } from './lz4-map';
 
-const MIN_MATCH: usize = 4;
+export const MIN_MATCH: usize = 4;
 const FARTHEST: u32 = 65535;
 /** By the format's end rules the last bytes are literals, and no match begins among the last twelve. */
-const LAST_LITERALS: usize = 5;
-const LAST_START: usize = 12;
+export const LAST_LITERALS: usize = 5;
+export const LAST_START: usize = 12;
 /** After so many positions without a match (as a power of two) the search steps farther, and farther still. */
 const PATIENCE: u32 = 6;
-const ALL_ONES: u32 = 15;
+const ALL_ONES: usize = 15;
 
 /**
  * Position of the input's first byte. It grows from input to input by more than a distance can be, so that what the table
@@ -65,12 +65,7 @@ export function compress(input: usize, size: u32, output: usize): u32 {
       store<u16>(to, <u16>(at - from));
       to += 2;
       const matched = equalBytes(from + MIN_MATCH, at + MIN_MATCH, matchEnd);
-      let half: u32 = <u32>matched;
-      if (matched >= ALL_ONES) {
-        half = ALL_ONES;
-        to = putLength(matched - ALL_ONES, to);
-      }
-      store<u8>(token, load<u8>(token) | half);
+      to = putMatchLength(token, matched, to);
       at += MIN_MATCH + matched;
       literals = at;
       if (at > lastStart) break;
@@ -86,7 +81,7 @@ function finish(literals: usize, end: usize, to: usize, output: usize): u32 {
 
 /** Writes the token's upper half, the further length bytes and the literals; returns where the next byte goes. */
 // @inline
-function putLiterals(from: usize, run: usize, to: usize): usize {
+export function putLiterals(from: usize, run: usize, to: usize): usize {
   if (run < ALL_ONES) {
     store<u8>(to, <u8>(run << 4));
     v128.store(to + 1, v128.load(from));
@@ -96,6 +91,13 @@ function putLiterals(from: usize, run: usize, to: usize): usize {
   to = putLength(run - ALL_ONES, to + 1);
   memory.copy(to, from, run);
   return to + run;
+}
+
+/** Adds the length of a match, less the 4 bytes it has at least, to its token; further length bytes go to `to`. Returns where the next byte goes. */
+// @inline
+export function putMatchLength(token: usize, more: usize, to: usize): usize {
+  store<u8>(token, load<u8>(token) | <u8>min(more, ALL_ONES));
+  return more < ALL_ONES ? to : putLength(more - ALL_ONES, to);
 }
 
 // @inline
