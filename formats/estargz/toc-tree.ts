@@ -1,6 +1,7 @@
 import { corrupt } from '../../src/core/errors.ts';
-import { isDigest, parseDigest, type Digest } from '../../src/core/digest.ts';
+import { isDigest, parseDigest } from '../../src/core/digest.ts';
 import type { Attributes, Chunk, DirectoryNode, Extent, LayerIndex } from '../../src/core/types.ts';
+import { NO_XATTRS } from '../../src/layer/nodes.ts';
 import { TreeBuilder } from '../../src/layer/tree.ts';
 import { cleanPath } from '../../src/tar/path.ts';
 import { decodeModtime, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK, RESERVED_NAMES, type TocEntry } from './layout.ts';
@@ -10,12 +11,8 @@ const NO_TIME = { seconds: -62_135_596_800, nanoseconds: 0 };
 
 interface Payload {
   readonly name: string;
-  readonly offset: number;
-  readonly inner: number;
-  readonly size: number;
-  readonly fileOffset: number;
-  readonly digest: Digest | undefined;
-  readonly extents: Extent[];
+  /** How far its stored range reaches is known when all of them are. */
+  readonly chunk: { -readonly [K in keyof Chunk]: Chunk[K] };
 }
 
 /** What a TOC says. */
@@ -57,7 +54,7 @@ export function buildIndex(entries: readonly TocEntry[], end: number): TocTree {
     if (path === NO_PREFETCH_LANDMARK) prefetchNone = true;
     if (RESERVED_NAMES.includes(path)) continue;
     const digest = entry.digest === undefined ? undefined : parseDigest(entry.digest, `digest of ${entry.name}`);
-    tree.add(path, { type: 'file', ...attributes, size, extents, ...(digest && { digest }) });
+    tree.add(path, tree.make.file(attributes, size, extents, digest));
   }
   const chunks = placeChunks(payloads, end);
   const root: DirectoryNode = tree.finish();
@@ -97,7 +94,6 @@ function attributesOf(entry: TocEntry, users: Map<number, string>, groups: Map<n
 }
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
-const NO_XATTRS: ReadonlyMap<string, Uint8Array> = new Map();
 
 function xattrsOf(entry: TocEntry): ReadonlyMap<string, Uint8Array> {
   if (entry.xattrs === undefined) return NO_XATTRS;
@@ -115,17 +111,17 @@ function addSpecial(tree: TreeBuilder, path: string, entry: TocEntry, attributes
       tree.add(path, { type: 'directory', ...attributes });
       break;
     case 'symlink':
-      tree.add(path, { type: 'symlink', ...attributes, target: entry.linkName ?? '' });
+      tree.add(path, tree.make.symlink(attributes, entry.linkName ?? ''));
       break;
     case 'hardlink':
       tree.link(path, cleanPath(entry.linkName ?? ''));
       break;
     case 'fifo':
-      tree.add(path, { type: 'fifo', ...attributes });
+      tree.add(path, tree.make.fifo(attributes));
       break;
     case 'char':
     case 'block':
-      tree.add(path, { type: entry.type, ...attributes, major: entry.devMajor ?? 0, minor: entry.devMinor ?? 0 });
+      tree.add(path, tree.make.device(attributes, entry.type, entry.devMajor ?? 0, entry.devMinor ?? 0));
   }
 }
 
@@ -142,7 +138,11 @@ function payloadsOf(file: TocEntry, chunks: readonly TocEntry[], size: number, e
     at += length;
     const text = chunk.chunkDigest ?? (chunks.length === 1 ? file.digest : undefined);
     if (text !== undefined && !isDigest(text)) throw corrupt(`chunk digest is not a digest: ${JSON.stringify(text.slice(0, 140))}`, { path: file.name });
-    return { name: file.name, offset: chunk.offset ?? 0, inner: chunk.innerOffset ?? 0, size: length, fileOffset, digest: text, extents };
+    const offset = chunk.offset ?? 0;
+    const made: Payload['chunk'] = text === undefined ? { blob: 0, offset, length: 0, size: length } : { blob: 0, offset, length: 0, size: length, digest: text };
+    if (chunk.innerOffset !== undefined && chunk.innerOffset > 0) made.skip = chunk.innerOffset;
+    extents.push({ fileOffset, length, chunk: made, chunkOffset: 0 });
+    return { name: file.name, chunk: made };
   });
   if (at !== size) throw corrupt(`chunks hold ${at} bytes of the file's ${size}`, { path: file.name });
   return payloads;
@@ -150,15 +150,12 @@ function payloadsOf(file: TocEntry, chunks: readonly TocEntry[], size: number, e
 
 /** Gives each payload its stored range: from its member up to the next one, or to where payloads end. */
 function placeChunks(payloads: readonly Payload[], end: number): Chunk[] {
-  const starts = [...new Set(payloads.map(({ offset }) => offset))].sort((a, b) => a - b);
+  const starts = [...new Set(payloads.map(({ chunk }) => chunk.offset))].sort((a, b) => a - b);
   const next = new Map(starts.map((start, i) => [start, starts[i + 1] ?? end]));
-  const chunks: Chunk[] = [];
-  for (const { name, offset, inner, size, fileOffset, digest, extents } of payloads) {
-    const length = (next.get(offset) as number) - offset;
-    if (length <= 0) throw corrupt('payload lies outside the blob', { path: name, offset });
-    const chunk: Chunk = { blob: 0, offset, length, size, ...(inner > 0 && { skip: inner }), ...(digest && { digest }) };
-    chunks.push(chunk);
-    extents.push({ fileOffset, length: size, chunk, chunkOffset: 0 });
+  for (const { name, chunk } of payloads) {
+    const { offset } = chunk;
+    chunk.length = (next.get(offset) as number) - offset;
+    if (chunk.length <= 0) throw corrupt('payload lies outside the blob', { path: name, offset });
   }
-  return chunks.sort((a, b) => a.offset - b.offset || (a.skip ?? 0) - (b.skip ?? 0));
+  return payloads.map(({ chunk }) => chunk).sort((a, b) => a.offset - b.offset || (a.skip ?? 0) - (b.skip ?? 0));
 }

@@ -1,7 +1,5 @@
-import { digestHex } from '../../src/core/digest.ts';
 import { LazypullError } from '../../src/core/errors.ts';
 import type { AssembledImage, AssembledLayer, ConvertedImage, StoredImage } from '../../src/core/format.ts';
-import { streamSource } from '../../src/core/source.ts';
 import { mergeLayers } from '../../src/layer/overlay.ts';
 import { impliedDirectory } from '../../src/layer/tree.ts';
 import { Bootstrap } from './bootstrap-writer.ts';
@@ -9,12 +7,11 @@ import type { BlobFacts } from './layer-blobs.ts';
 import { prefetchNodes, unmatchedNote } from './layer-prefetch.ts';
 import { nydusLayer, type NydusLayer } from './layer-result.ts';
 import { ANNOTATION } from './layout.ts';
-import { resolveOptions, type NydusOptions } from './options.ts';
+import { resolveOptions, type NydusOptions, type NydusSettings } from './options.ts';
 import { packBootstrap, type MetaFile, type PackedLayer } from './pack.ts';
 
 const BOOTSTRAP_MEDIA_TYPE = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const FS_VERSION = '6';
-const BLOB_PIECE = 4 << 20;
 
 /**
  * Puts the trees of all layers on top of each other, and packs the bootstrap of what shows (§13, §16). The image's layers are
@@ -40,7 +37,8 @@ export async function assembleNydus(image: ConvertedImage, options: NydusOptions
     signal: image.signal,
   });
   const used = bootstrap.used.map((number) => blobs[number]?.facts as BlobFacts);
-  for (const facts of used) if (facts.foreign) await bring(facts, image, settings.chunkDict);
+  // Blobs of the dictionary's image have to be where the new image is.
+  for (const { foreign, descriptor } of used) if (foreign) await image.carry(descriptor, dictionaryOf(settings));
   const metas = used.flatMap(({ entry, meta }): MetaFile[] => {
     const found = meta();
     return found ? [{ id: entry.id, ...found }] : [];
@@ -64,11 +62,7 @@ export async function assembleNydus(image: ConvertedImage, options: NydusOptions
   };
 }
 
-/** A blob of the dictionary's image has to be where the new image is. */
-async function bring({ descriptor }: BlobFacts, image: ConvertedImage, dictionary: StoredImage | undefined): Promise<void> {
-  if (!dictionary) throw new LazypullError('INTERNAL', `blob ${descriptor.digest} is of a dictionary that is not there`);
-  const stored = await image.ingest(descriptor.mediaType, async (sink) => {
-    for await (const bytes of streamSource(dictionary.open(descriptor), BLOB_PIECE, image.signal)) await sink(bytes);
-  });
-  if (stored.digest !== descriptor.digest) throw new LazypullError('DIGEST_MISMATCH', `blob ${digestHex(descriptor.digest)} of the dictionary arrives as ${digestHex(stored.digest)}`);
+function dictionaryOf({ chunkDict }: NydusSettings): StoredImage {
+  if (!chunkDict) throw new LazypullError('INTERNAL', 'a blob is of a dictionary that is not there');
+  return chunkDict;
 }

@@ -1,8 +1,9 @@
 import { Digester } from '../../src/core/digest.ts';
 import { corrupt } from '../../src/core/errors.ts';
 import type { ConvertContext } from '../../src/core/format.ts';
-import type { ByteStream, Lease, Sink } from '../../src/core/types.ts';
-import { compressChunks, digestChunks, type ChunkRange, type PackedUnits } from '../../src/codec/chunk-jobs.ts';
+import type { ByteStream, Sink } from '../../src/core/types.ts';
+import { compressChunks, digestChunks, packsKnownMatches, type PackedUnits, type PlainRange } from '../../src/codec/chunk-jobs.ts';
+import { MemberMemory } from '../../src/codec/member-memory.ts';
 import { ALIGNMENT } from './layout.ts';
 import { CHUNK_DIGEST_SIZE } from './blob-layout.ts';
 import { CHUNK_FLAG, encodeBatchContext } from './context-layout.ts';
@@ -13,24 +14,26 @@ import type { NydusSettings } from './options.ts';
 /** Chunks are gathered until their memory holds this much; every lot wakes a thread, so fewer and larger are faster. */
 const LOT = 4 << 20;
 
-interface PendingChunk extends ChunkRange {
+interface PendingChunk {
   readonly file: NydusFile;
+  readonly offset: number;
+  readonly length: number;
+  /** Where the log begins that tells about it, and how long it is, words. */
+  readonly known: number;
+  words: number;
   /** It may go into a batch. */
   readonly small: boolean;
 }
 
 /** Chunks on their way: digested by one thread, then those that are new compressed by one. */
 interface Lot {
-  readonly lease: Lease;
-  readonly bytes: Uint8Array;
-  readonly room: number;
-  used: number;
+  readonly memory: MemberMemory;
   readonly chunks: PendingChunk[];
 }
 
 /** New chunks that are compressed as one: their rows. */
 interface Unit {
-  readonly ranges: ChunkRange[];
+  readonly ranges: PlainRange[];
   readonly rows: number[];
   readonly batch: boolean;
   size: number;
@@ -53,6 +56,7 @@ export class ChunkPacker {
   readonly #settings: NydusSettings;
   readonly #blobs: BlobList;
   readonly #room: number;
+  readonly #usesMatches: boolean;
   #lot: Lot | undefined;
   #decided: Promise<unknown> = Promise.resolve();
   #written: Promise<unknown> = Promise.resolve();
@@ -72,6 +76,7 @@ export class ChunkPacker {
     this.#settings = settings;
     this.#blobs = blobs;
     this.#room = Math.max(LOT, settings.chunkSize, settings.batchSize);
+    this.#usesMatches = packsKnownMatches(settings);
   }
 
   /** Contexts of all batches; complete after `finish`. */
@@ -85,17 +90,17 @@ export class ChunkPacker {
     const { size } = file;
     let done = 0;
     let left = 0;
-    let lot: Lot | undefined;
+    let chunk: PendingChunk | undefined;
     for await (const bytes of body instanceof Uint8Array ? [body] : body) {
       for (let at = 0; at < bytes.length; ) {
         if (left === 0) {
           left = Math.min(chunkSize, size - done);
           if (left === 0) throw corrupt(`file is longer than the ${size} bytes of its header`, place);
-          lot = await this.#begin(file, left);
+          chunk = await this.#begin(file, left);
         }
         const part = bytes.subarray(at, at + left);
-        (lot as Lot).bytes.set(part, (lot as Lot).used);
-        (lot as Lot).used += part.length;
+        const { length } = chunk as PendingChunk;
+        (chunk as PendingChunk).words += (this.#lot as Lot).memory.append(part, length - left, this.#usesMatches);
         at += part.length;
         done += part.length;
         left -= part.length;
@@ -114,33 +119,29 @@ export class ChunkPacker {
   /** Gives memory back after a failure. */
   async abandon(): Promise<void> {
     this.#failure ??= { error: undefined };
-    this.#lot?.lease.release();
+    this.#lot?.memory.lease.release();
     this.#lot = undefined;
     await this.#written;
   }
 
   /** Sees to it that the next chunk has memory. */
-  async #begin(file: NydusFile, length: number): Promise<Lot> {
+  async #begin(file: NydusFile, length: number): Promise<PendingChunk> {
     if (this.#failure) throw this.#failure.error;
-    if (this.#lot && this.#lot.used + length > this.#lot.room) this.#submit();
-    const lot = (this.#lot ??= await this.#lease());
+    if (this.#lot && this.#lot.memory.used + length > this.#room) this.#submit();
+    const { memory, chunks } = (this.#lot ??= { memory: await MemberMemory.lease(this.#context.workers, this.#room, this.#context.signal), chunks: [] });
     const { batchSize, chunkSize } = this.#settings;
-    lot.chunks.push({ file, offset: lot.used, length, small: file.size <= chunkSize && length < batchSize / 2 });
+    const chunk: PendingChunk = { file, offset: memory.used, length, known: memory.known, words: 0, small: file.size <= chunkSize && length < batchSize / 2 };
+    chunks.push(chunk);
     this.chunks += 1;
     this.content += length;
-    return lot;
-  }
-
-  async #lease(): Promise<Lot> {
-    const lease = await this.#context.workers.lease(this.#room, this.#context.signal);
-    return { lease, bytes: new Uint8Array(lease.memory), room: this.#room, used: 0, chunks: [] };
+    return chunk;
   }
 
   #submit(): void {
     const lot = this.#lot;
     this.#lot = undefined;
     if (!lot) return;
-    const digests = digestChunks(this.#context.workers, lot.lease, lot.chunks, this.#settings.digester);
+    const digests = digestChunks(this.#context.workers, lot.memory.lease, lot.chunks, this.#settings.digester);
     const decided = this.#decide(lot, digests, this.#decided);
     this.#decided = decided;
     this.#written = this.#write(lot, decided, this.#written);
@@ -152,16 +153,16 @@ export class ChunkPacker {
       const [all] = await Promise.all([digests, before]);
       if (this.#failure) return NOTHING;
       const units: Unit[] = [];
-      for (const [i, { file, offset, length, small }] of lot.chunks.entries()) {
+      for (const [i, { file, offset, length, small, known: knownAt, words }] of lot.chunks.entries()) {
         const at = i * CHUNK_DIGEST_SIZE;
         const known = this.#blobs.find(all, at, length);
         const ref = known ?? this.#blobs.add(all, at, length);
         addChunk(file, ref);
-        if (known === undefined) this.#addUnit(units, rowOf(ref), { offset, length }, small);
+        if (known === undefined) this.#addUnit(units, rowOf(ref), { offset, length, known: lot.memory.logRange(knownAt, words) }, small);
       }
       if (units.length === 0) return NOTHING;
       const { compressor, level, aligned } = this.#settings;
-      const packed = compressChunks(this.#context.workers, lot.lease, units.map(({ ranges }) => ranges), { compressor, level, ...(aligned && { align: ALIGNMENT }) });
+      const packed = compressChunks(this.#context.workers, lot.memory.lease, units.map(({ ranges }) => ranges), { compressor, level, ...(aligned && { align: ALIGNMENT }) });
       packed.catch(() => undefined);
       return { units, packed };
     } catch (error) {
@@ -170,7 +171,7 @@ export class ChunkPacker {
     }
   }
 
-  #addUnit(units: Unit[], row: number, range: ChunkRange, small: boolean): void {
+  #addUnit(units: Unit[], row: number, range: PlainRange, small: boolean): void {
     const last = units.at(-1);
     if (small && last?.batch && last.size + range.length < this.#settings.batchSize) {
       last.ranges.push(range);
@@ -195,7 +196,7 @@ export class ChunkPacker {
     } catch (error) {
       this.#failure ??= { error };
     } finally {
-      lot.lease.release();
+      lot.memory.lease.release();
     }
   }
 
@@ -212,7 +213,7 @@ export class ChunkPacker {
     for (const [i, row] of rows.entries()) {
       // What is in a batch counts as compressed, whatever became of the batch.
       chunks.place(row, { ...place, size: 0, flags: CHUNK_FLAG.compressed | CHUNK_FLAG.batch, context, inner });
-      inner += (ranges[i] as ChunkRange).length;
+      inner += (ranges[i] as PlainRange).length;
     }
   }
 }

@@ -1,5 +1,6 @@
 import { LazypullError } from '../../src/core/errors.ts';
-import type { Attributes, FileNode, RegularNode } from '../../src/core/types.ts';
+import type { DirectoryNode, RegularNode } from '../../src/core/types.ts';
+import { LinkBelow, NO_EXTENTS, withChildren, type NodeMaker } from '../../src/layer/nodes.ts';
 import type { TreeBuilder } from '../../src/layer/tree.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { cleanPath } from '../../src/tar/path.ts';
@@ -14,11 +15,9 @@ export interface NydusFile extends RegularNode {
   chunks: ChunkRef | ChunkRef[] | undefined;
 }
 
-const NO_EXTENTS: RegularNode['extents'] = [];
-const NO_XATTRS: Attributes['xattrs'] = new Map();
-
-export function fileOf(entry: TarEntry): NydusFile {
-  return { ...attributesOf(entry), type: 'file', size: entry.size, extents: NO_EXTENTS, chunks: undefined };
+/** All fields at once, and without the owners' names, which the format does not keep: there may be millions. */
+export function fileOf({ mode, uid, gid, mtime, xattrs, size }: TarEntry, make: NodeMaker): NydusFile {
+  return { type: 'file', mode, uid, gid, mtime: make.time(mtime), xattrs: make.xattrs(xattrs), size, extents: NO_EXTENTS, chunks: undefined };
 }
 
 /** A file's next chunk. */
@@ -36,36 +35,39 @@ export function chunksOf(node: RegularNode): readonly ChunkRef[] {
 
 const NOTHING: readonly ChunkRef[] = [];
 
+/** The tree without hard links to files of lower layers: it stands for its layer alone, and there is nothing that could be said of them. */
+export function withoutLinksBelow(root: DirectoryNode): DirectoryNode {
+  const copy = withChildren(root, new Map());
+  const todo = [{ from: root, to: copy }];
+  for (let job = todo.pop(); job; job = todo.pop()) {
+    for (const [name, node] of job.from.children) {
+      if (node instanceof LinkBelow) continue;
+      const child = node.type === 'directory' ? withChildren(node, new Map()) : node;
+      job.to.children.set(name, child);
+      if (node.type === 'directory' && child.type === 'directory') todo.push({ from: node, to: child });
+    }
+  }
+  return copy;
+}
+
 /** Puts an entry into the layer's tree; `file` is its node when it is a file. */
 export function addEntry(tree: TreeBuilder, path: string, entry: TarEntry, file: NydusFile | undefined): void {
-  switch (entry.type) {
+  const { make } = tree;
+  const { type, mode, uid, gid, mtime, xattrs } = entry;
+  const attributes = { mode, uid, gid, mtime, xattrs };
+  switch (type) {
     case 'file':
       if (!file) throw new LazypullError('INTERNAL', 'a file has no node', { path });
-      tree.add(path, file);
-      break;
+      return tree.add(path, file);
     case 'hardlink':
-      tree.link(path, cleanPath(entry.linkName));
-      break;
-    default:
-      tree.add(path, nodeOf(entry, entry.type));
-  }
-}
-
-type OtherNode = Exclude<FileNode, { type: 'file' | 'directory' }> | (Attributes & { readonly type: 'directory' });
-
-function nodeOf(entry: TarEntry, type: Exclude<TarEntry['type'], 'file' | 'hardlink'>): OtherNode {
-  const attributes = attributesOf(entry);
-  switch (type) {
+      return tree.link(path, cleanPath(entry.linkName));
+    case 'directory':
+      return tree.add(path, { ...attributes, type });
     case 'symlink':
-      return { ...attributes, type, target: entry.linkName };
-    case 'char':
-    case 'block':
-      return { ...attributes, type, major: entry.major, minor: entry.minor };
+      return tree.add(path, make.symlink(attributes, entry.linkName));
+    case 'fifo':
+      return tree.add(path, make.fifo(attributes));
     default:
-      return { ...attributes, type };
+      return tree.add(path, make.device(attributes, type, entry.major, entry.minor));
   }
-}
-
-function attributesOf({ mode, uid, gid, mtime, xattrs }: TarEntry): Attributes {
-  return { mode, uid, gid, mtime, xattrs: xattrs.size === 0 ? NO_XATTRS : xattrs };
 }

@@ -1,10 +1,11 @@
+import { isDigest, type Digest } from '../../src/core/digest.ts';
 import { corrupt, LazypullError } from '../../src/core/errors.ts';
 import type { ByteSource, Extent, FileNode, LayerIndex, OpenLayer } from '../../src/core/types.ts';
 import { chunkDigester } from '../../src/codec/blake3.ts';
 import { openErofs, type ChunkedFile } from '../../src/erofs/read.ts';
 import { viewOf } from '../../src/erofs/struct.ts';
 import { storedOrder } from '../../src/layer/plan.ts';
-import { CHUNK_ADDRESS_SIZE, decodeChunkAddress, type ChunkAddress } from './bootstrap-layout.ts';
+import { CHUNK_ADDRESS_SIZE, decodeChunkAddress, type BlobEntry, type ChunkAddress } from './bootstrap-layout.ts';
 import { ALIGNMENT, BLOB_FEATURE, featureNames } from './layout.ts';
 import { isRight, RafsChunk } from './read-chunks.ts';
 import { readRafsHead, type RafsHead } from './read-head.ts';
@@ -16,7 +17,7 @@ import { loadBlobs, type BlobPlaces, type LoadedBlob } from './read-tables.ts';
 const MAX_EXTENTS = 1 << 23;
 
 /** What a bootstrap makes of an image, without the layer that it came in. */
-export type OpenRafs = Required<Pick<OpenLayer, 'index' | 'sources' | 'inflate' | 'check' | 'facts' | 'problems'>>;
+export type OpenRafs = Required<Pick<OpenLayer, 'index' | 'sources' | 'blobDigests' | 'inflate' | 'check' | 'facts' | 'problems'>>;
 
 /** Opens a RAFS v6 bootstrap: its tree, and the chunks of its blobs. */
 export async function openRafs(bootstrap: ByteSource, places: BlobPlaces, signal?: AbortSignal): Promise<OpenRafs> {
@@ -30,22 +31,29 @@ export async function openRafs(bootstrap: ByteSource, places: BlobPlaces, signal
   const prefetch = prefetchOf(head.prefetchNids, image.nodes, problems);
   checkContents(image.nodes);
   return {
-    ...(await finish(blobs, { root: image.root, chunks: inOrder(chunks), ...(prefetch.length > 0 && { prefetch }) })),
+    ...(await finish(blobs, head.blobs, { root: image.root, chunks: inOrder(chunks), ...(prefetch.length > 0 && { prefetch }) })),
     problems: [...problems, ...image.problems],
     facts: { ...factsOf(head, blobs, files), prefetchEntries: head.prefetchNids.length },
   };
 }
 
 /** How to read an image whose tree and chunks are known. */
-export async function finish(blobs: readonly LoadedBlob[], index: LayerIndex): Promise<Pick<OpenRafs, 'index' | 'sources' | 'inflate' | 'check'>> {
+export async function finish(blobs: readonly LoadedBlob[], entries: readonly Pick<BlobEntry, 'id'>[], index: LayerIndex): Promise<Pick<OpenRafs, 'index' | 'sources' | 'blobDigests' | 'inflate' | 'check'>> {
   const inflater = new ChunkInflater(blobs);
   const blake3 = blobs.some(({ home }) => home.digester === 'blake3') ? await chunkDigester('blake3') : undefined;
   return {
     index,
     sources: blobs.map(({ source }) => source),
+    blobDigests: entries.map(({ id }) => blobDigest(id)),
     inflate: (chunk, packed) => inflater.inflate(chunk, packed),
     check: (chunk, bytes) => (chunk instanceof RafsChunk ? isRight(chunk, bytes, blake3) : undefined),
   };
+}
+
+/** Ids are the digests of what is in the repository. */
+function blobDigest(id: string): Digest | undefined {
+  const digest = `sha256:${id}`;
+  return isDigest(digest) ? digest : undefined;
 }
 
 /** By blob, offset and place in the stored unit. */

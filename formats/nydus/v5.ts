@@ -4,6 +4,7 @@ import { checkRange } from '../../src/core/source.ts';
 import type { Attributes, DirectoryNode, Extent, FileNode } from '../../src/core/types.ts';
 import { asBuffer } from '../../src/erofs/struct.ts';
 import { decodeDevice, FILE_TYPE, typeOfMode } from '../../src/erofs/layout.ts';
+import { NO_XATTRS, NodeMaker } from '../../src/layer/nodes.ts';
 import { joinPath } from '../../src/layer/walk.ts';
 import { CHUNK_ROW_FLAG, CHUNK_ROW_SIZE, decodeChunkRow, decodePrefetchTable, NID_SIZE, type BlobEntry } from './bootstrap-layout.ts';
 import { algorithmsOf, COMPRESSOR, DIGESTER, MAX_CHUNK_SIZE, RAFS_FLAG } from './layout.ts';
@@ -29,7 +30,7 @@ export async function openV5(bootstrap: Uint8Array, places: BlobPlaces): Promise
   const { superblock, blobs, problems } = reader;
   const chunks = inOrder(reader.chunks());
   const prefetch = prefetchOf(reader.prefetchNumbers(), reader.nodes, problems);
-  const open = await finish(blobs, { root, chunks, ...(prefetch.length > 0 && { prefetch }) });
+  const open = await finish(blobs, reader.entries, { root, chunks, ...(prefetch.length > 0 && { prefetch }) });
   return {
     ...open,
     problems,
@@ -60,6 +61,7 @@ export class V5Reader {
   readonly #met: Uint8Array;
   readonly #links = new Map<number, FileNode>();
   readonly #todo: Open[] = [];
+  readonly #maker = new NodeMaker();
   #extents = 0;
   #budget: number;
 
@@ -158,22 +160,24 @@ export class V5Reader {
   }
 
   #make(inode: V5Inode, attributes: Attributes, target: string, at: number, path: string): FileNode | undefined {
+    const make = this.#maker;
     switch (typeOfMode(inode.mode)) {
       case FILE_TYPE.directory: {
-        const node: DirectoryNode = { ...attributes, type: 'directory', children: new Map() };
+        const node: DirectoryNode = make.directory(attributes);
         this.#todo.push({ node, inode, path });
         return node;
       }
       case FILE_TYPE.file:
-        return { ...attributes, type: 'file', size: inode.size, extents: this.#readExtents(inode, at, path) };
+        return make.file(attributes, inode.size, this.#readExtents(inode, at, path));
       case FILE_TYPE.symlink:
-        return { ...attributes, type: 'symlink', target };
+        return make.symlink(attributes, target);
       case FILE_TYPE.char:
-        return { ...attributes, type: 'char', ...decodeDevice(inode.rdev) };
-      case FILE_TYPE.block:
-        return { ...attributes, type: 'block', ...decodeDevice(inode.rdev) };
+      case FILE_TYPE.block: {
+        const { major, minor } = decodeDevice(inode.rdev);
+        return make.device(attributes, typeOfMode(inode.mode) === FILE_TYPE.char ? 'char' : 'block', major, minor);
+      }
       case FILE_TYPE.fifo:
-        return { ...attributes, type: 'fifo' };
+        return make.fifo(attributes);
       case FILE_TYPE.socket:
         if (this.problems.length < MAX_PROBLEMS) this.problems.push(`${printable(path)} is a socket, which layers do not have: left out`);
         return undefined;
@@ -244,4 +248,3 @@ export class V5Reader {
 }
 
 const NONE = new Uint8Array(32);
-const NO_XATTRS: ReadonlyMap<string, Uint8Array> = new Map();

@@ -12,7 +12,7 @@ import { ChunkPacker } from './layer-packer.ts';
 import { Prefetched, unmatchedNote } from './layer-prefetch.ts';
 import { blobsBelow, NydusLayer } from './layer-result.ts';
 import { encodeInfos, writeTail } from './layer-tail.ts';
-import { addEntry, fileOf, type NydusFile } from './layer-tree.ts';
+import { addEntry, fileOf, withoutLinksBelow, type NydusFile } from './layer-tree.ts';
 import { Upload } from './layer-upload.ts';
 import { ANNOTATION, BLOB_FEATURE, BLOB_MEDIA_TYPE } from './layout.ts';
 import { resolveOptions, type NydusOptions, type NydusSettings } from './options.ts';
@@ -22,8 +22,8 @@ const OF_OLD_BLOB = /^(?:io\.containers\.|io\.github\.containers\.zstd-chunked\.
 
 /**
  * Makes a Nydus blob of one layer in one pass: tar entries -> chunks -> those that no layer below and no dictionary has ->
- * blob. The layer's tree goes into the image's bootstrap; a layer that brings no chunk of its own has no blob. Memory: the worker pool's budget, about 300 bytes per
- * entry and 60 per chunk. A prefetch list costs extra passes over the source.
+ * blob. The layer's tree goes into the image's bootstrap; a layer that brings no chunk of its own has no blob. Memory: the
+ * worker pool's budget, about 200 bytes per entry and 60 per chunk. A prefetch list costs extra passes over the source.
  */
 export async function writeNydus(input: LayerInput, context: ConvertContext, options: NydusOptions): Promise<ConvertedLayer> {
   const dictionary = options.chunkDict && (await loadDictionary(options.chunkDict, context.signal));
@@ -50,15 +50,20 @@ export async function writeNydus(input: LayerInput, context: ConvertContext, opt
 
 /** A layer's tree while the layer is read. */
 class LayerTree {
-  readonly #tree = new TreeBuilder();
+  readonly #tree = new TreeBuilder({ linksBelow: true });
   root: DirectoryNode = impliedDirectory();
   entries = 0;
+
+  /** What the layer's own bootstrap shows. */
+  get alone(): DirectoryNode {
+    return this.#tree.linksBelow === 0 ? this.root : withoutLinksBelow(this.root);
+  }
 
   /** Files of the list first, then all others in the order of the archive. */
   async read(input: LayerInput, packer: ChunkPacker, prefetched: Prefetched): Promise<void> {
     const hot = new Map<number, NydusFile>();
     for (const { entry, ordinal, body } of prefetched.files()) {
-      const file = fileOf(entry);
+      const file = fileOf(entry, this.#tree.make);
       hot.set(ordinal, file);
       await packer.addFile(file, body, entry);
     }
@@ -72,7 +77,7 @@ class LayerTree {
         if (reserved.has(path)) continue;
         this.entries += 1;
         const known = hot.get(ordinal);
-        const file = entry.type === 'file' ? (known ?? fileOf(entry)) : undefined;
+        const file = entry.type === 'file' ? (known ?? fileOf(entry, this.#tree.make)) : undefined;
         addEntry(this.#tree, path, entry, file);
         if (file && !known && entry.size > 0) await packer.addFile(file, tar.bodyReady() ?? tar.body(), entry);
       }
@@ -100,7 +105,7 @@ async function finishBlob(input: LayerInput, blobs: BlobList, packer: ChunkPacke
     dataSize: packer.size,
     bootstrap: async (self, sink) => {
       const named = blobs.blobs.map((blob) => (blob === own ? { chunks: own.chunks, entry: self } : blob.facts && { chunks: blob.chunks, entry: blob.facts.entry }));
-      await new Bootstrap({ root: layer.root, blobs: named, settings, signal }).write(sink);
+      await new Bootstrap({ root: layer.alone, blobs: named, settings, signal }).write(sink);
     },
   });
   const stored = (await upload.finish()) as Descriptor;

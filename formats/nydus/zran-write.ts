@@ -1,10 +1,12 @@
-import { digestAlgorithm, Digester, digestHex, digestOf } from '../../src/core/digest.ts';
+import { copyInto } from '../../src/core/bytes.ts';
+import { digestAlgorithm, digestHex, digestOf } from '../../src/core/digest.ts';
 import { corrupt, LazypullError } from '../../src/core/errors.ts';
 import type { ConvertContext, ConvertedLayer, LayerInput } from '../../src/core/format.ts';
 import { tap } from '../../src/core/stream.ts';
 import type { Descriptor, DirectoryNode, Lease } from '../../src/core/types.ts';
 import { digestChunks, type ChunkRange } from '../../src/codec/chunk-jobs.ts';
-import { decompress, type Compression } from '../../src/codec/compression.ts';
+import type { Compression } from '../../src/codec/compression.ts';
+import { unpackLayer } from '../../src/codec/unpack-layer.ts';
 import { impliedDirectory, TreeBuilder } from '../../src/layer/tree.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { checkPath, cleanPath } from '../../src/tar/path.ts';
@@ -15,7 +17,7 @@ import { BlobList, rowOf } from './layer-blobs.ts';
 import { ChunkTable } from './layer-chunks.ts';
 import { blobsBelow, NydusLayer } from './layer-result.ts';
 import { writeTail } from './layer-tail.ts';
-import { addChunk, addEntry, fileOf, type NydusFile } from './layer-tree.ts';
+import { addChunk, addEntry, fileOf, withoutLinksBelow, type NydusFile } from './layer-tree.ts';
 import { Upload } from './layer-upload.ts';
 import { ANNOTATION, BLOB_FEATURE, BLOB_MEDIA_TYPE } from './layout.ts';
 import { resolveOptions, type NydusOptions, type NydusSettings } from './options.ts';
@@ -69,7 +71,7 @@ class ZranWriter {
   readonly #settings: NydusSettings;
   readonly #blobs: BlobList;
   readonly #room: number;
-  readonly #tree = new TreeBuilder();
+  readonly #tree = new TreeBuilder({ linksBelow: true });
   #lot: Lot | undefined;
   #decided: Promise<unknown> = Promise.resolve();
   #failure: { readonly error: unknown } | undefined;
@@ -88,37 +90,44 @@ class ZranWriter {
     this.#room = Math.max(LOT, settings.chunkSize);
   }
 
+  /** What the layer's own bootstrap shows. */
+  get alone(): DirectoryNode {
+    return this.#tree.linksBelow === 0 ? this.root : withoutLinksBelow(this.root);
+  }
+
   /** Returns the layer's sizes. */
   async read(input: LayerInput): Promise<{ readonly size: number; readonly tarSize: number }> {
     const what = `layer ${input.descriptor.digest}`;
-    const digester = new Digester();
     let compression: Compression = 'none';
     let size = 0;
-    const plain = decompress(tap(input.packed(), (bytes) => (size += bytes.length)), {
+    let tarSize = 0;
+    const layer = unpackLayer(tap(input.packed(), (bytes) => (size += bytes.length)), {
       what,
+      size: input.descriptor.size,
+      workers: this.#context.workers,
       ...(this.#context.signal && { signal: this.#context.signal }),
       onCompression: (found) => (compression = found),
       onBlock: (block) => this.spans.block(block),
       onPacked: (bytes) => this.spans.packed(bytes),
+      check: (diffId, plain) => {
+        tarSize = plain;
+        if (input.diffId !== undefined && diffId !== input.diffId) throw new LazypullError('DIGEST_MISMATCH', `${what} inflates to diffID ${diffId}, the image config says ${input.diffId}`);
+      },
     });
-    const tar = new TarReader(tap(plain, (bytes) => {
+    const stream = tap(layer.stream, () => {
       // Told before the first byte comes.
       if (compression !== 'gzip') throw new LazypullError('UNSUPPORTED', `${what} is ${compression === 'none' ? 'not compressed' : compression}, and zran refers to gzip layers only; convert it to nydus instead`);
-      digester.update(bytes);
-    }), { what });
+    });
     try {
-      for (let entry = await tar.next(); entry; entry = await tar.next()) await this.#add(entry, tar, input.reserved ?? []);
-      for await (const _ of tar.trailer());
-    } finally {
-      await tar.close();
+      await this.#readTar(new TarReader(stream, { what }), input.reserved ?? []);
+    } catch (error) {
+      // What the reader stumbles over may have been wrong before.
+      throw layer.fault() ?? error;
     }
     this.root = this.#tree.finish();
     this.#submit();
     await this.#decided;
     if (this.#failure) throw this.#failure.error;
-    const tarSize = digester.size;
-    const diffId = digester.finish();
-    if (input.diffId !== undefined && diffId !== input.diffId) throw new LazypullError('DIGEST_MISMATCH', `${what} inflates to diffID ${diffId}, the image config says ${input.diffId}`);
     return { size, tarSize };
   }
 
@@ -129,12 +138,21 @@ class ZranWriter {
     await this.#decided;
   }
 
+  async #readTar(tar: TarReader, reserved: readonly string[]): Promise<void> {
+    try {
+      for (let entry = await tar.next(); entry; entry = await tar.next()) await this.#add(entry, tar, reserved);
+      for await (const _ of tar.trailer());
+    } finally {
+      await tar.close();
+    }
+  }
+
   async #add(entry: TarEntry, tar: TarReader, reserved: readonly string[]): Promise<void> {
     checkPath(entry);
     const path = cleanPath(entry.path);
     if (reserved.includes(path)) return;
     this.entries += 1;
-    const file = entry.type === 'file' ? fileOf(entry) : undefined;
+    const file = entry.type === 'file' ? fileOf(entry, this.#tree.make) : undefined;
     addEntry(this.#tree, path, entry, file);
     if (!file || entry.size === 0) return;
     if (entry.sparse) throw new LazypullError('UNSUPPORTED', 'a sparse file is not stored as it is read, so zran cannot refer to it; convert the layer to nydus instead', { path: entry.path, offset: entry.offset });
@@ -151,7 +169,7 @@ class ZranWriter {
         }
         const lot = this.#lot as Lot;
         const part = bytes.subarray(at, at + left);
-        new Uint8Array(lot.lease.memory).set(part, lot.used);
+        copyInto(new Uint8Array(lot.lease.memory), part, lot.used);
         lot.used += part.length;
         at += part.length;
         done += part.length;
@@ -214,7 +232,7 @@ async function finishBlob(input: LayerInput, blobs: BlobList, writer: ZranWriter
     id,
     bootstrap: async (self, sink) => {
       const named = blobs.blobs.map((blob) => (blob === own ? { chunks: own.chunks, entry: self } : blob.facts && { chunks: blob.chunks, entry: blob.facts.entry }));
-      await new Bootstrap({ root: writer.root, blobs: named, settings, compressor: 'gzip', signal }).write(sink);
+      await new Bootstrap({ root: writer.alone, blobs: named, settings, compressor: 'gzip', signal }).write(sink);
     },
   });
   const stored = (await upload.finish()) as Descriptor;

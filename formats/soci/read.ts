@@ -1,6 +1,7 @@
 import { corrupt, LazypullError } from '../../src/core/errors.ts';
 import type { StoredImage, StoredLayer } from '../../src/core/format.ts';
 import type { Chunk, Descriptor, FileProof, LayerIndex, OpenLayer, RegularNode } from '../../src/core/types.ts';
+import { recheckPart } from '../../src/codec/recheck.ts';
 import { inflatePart, type GzipPart } from '../../src/codec/resume.ts';
 import { isTarLayer } from '../../src/oci/media-types.ts';
 import { openEager } from './eager.ts';
@@ -10,7 +11,6 @@ import { checkHeader, MAX_HEADER } from './header-proof.ts';
 import { joinLayers, type SociIndex } from './index-manifest.ts';
 import { ANNOTATION, type Checkpoint, type Ztoc } from './layout.ts';
 import { decodePrefetch, PREFETCH_LIMIT } from './prefetch.ts';
-import { recheckSpan } from './recheck-span.ts';
 import { buildTree, type ZtocTree } from './toc-tree.ts';
 import { decodeZtoc } from './ztoc.ts';
 
@@ -49,6 +49,8 @@ export async function openSoci(layer: StoredLayer, signal?: AbortSignal): Promis
     sources: [layer.source],
     ...decoders(ztoc, tree.index.chunks, `layer ${layer.descriptor.digest}`),
     proof: (node) => proofOf(tree, node),
+    tiles: tree.spans.tiles,
+    vouch: descriptor.digest,
     indexBytes: descriptor.size + (list?.size ?? 0),
     ...(problems.length > 0 && { problems }),
     facts: {
@@ -116,7 +118,7 @@ function decoders({ spans }: Ztoc, chunks: readonly Chunk[], what: string): Pick
   };
   return {
     inflate: async (chunk, packed) => inflatePart(spanOf(chunk, packed)),
-    recheck: (chunk, packed) => recheckSpan(spanOf(chunk, packed), () => across.add(chunk)),
+    recheck: (chunk, packed) => recheckPart(spanOf(chunk, packed), () => across.add(chunk)),
     notes: () => (across.size === 0 ? [] : [`gzip members begin inside ${across.size} of ${chunks.length} spans: snapshotters before 0.14 read zeros from there on`]),
   };
 }

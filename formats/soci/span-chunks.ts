@@ -6,6 +6,8 @@ import type { SpanRange, Ztoc } from './layout.ts';
 /** A zTOC's spans as a layer's chunks: one for each, in order. */
 export class SpanChunks {
   readonly chunks: readonly Chunk[];
+  /** Where a span begins in the tar is the sum of the sizes in front of it. */
+  readonly tiles: boolean;
   readonly #starts: readonly number[];
   readonly #end: number;
 
@@ -29,6 +31,11 @@ export class SpanChunks {
     });
     this.#starts = starts;
     this.#end = tarSize;
+    let sum = 0;
+    this.tiles = this.chunks.every(({ size }, i) => {
+      sum += size;
+      return starts[i] === sum - size;
+    });
   }
 
   /** The bytes `[start, end)` of the tar, as extents that begin at 0; none when there are none. */

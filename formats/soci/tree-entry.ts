@@ -12,13 +12,14 @@ export function addEntry(tree: TreeBuilder, entry: EntryPlace, attributes: Attri
   const path = cleanPath(entry.path);
   const { type } = entry;
   if (type === 'file') {
-    const node: RegularNode = { type, ...attributes, ...file };
+    const node = tree.make.file(attributes, file.size, file.extents);
     tree.add(path, node);
     return node;
   }
   if (type === 'hardlink') tree.link(path, cleanPath(entry.linkName));
-  else if (type === 'symlink') tree.add(path, { type, ...attributes, target: entry.linkName });
-  else if (type === 'char' || type === 'block') tree.add(path, { type, ...attributes, major: entry.major, minor: entry.minor });
+  else if (type === 'symlink') tree.add(path, tree.make.symlink(attributes, entry.linkName));
+  else if (type === 'char' || type === 'block') tree.add(path, tree.make.device(attributes, type, entry.major, entry.minor));
+  else if (type === 'fifo') tree.add(path, tree.make.fifo(attributes));
   else tree.add(path, { type, ...attributes });
   return undefined;
 }

@@ -9,6 +9,7 @@ import { Checkpoints } from './checkpoints.ts';
 import { BUILD_TOOL, NO_WINDOW, ZTOC_MEDIA_TYPE, type SociLayer, type SociOptions, type SpanInfo, type Ztoc, type ZtocRecord } from './layout.ts';
 import type { SpanFinder } from './spans.ts';
 import { TarSpans } from './tar-spans.ts';
+import { buildIndex } from './toc-tree.ts';
 import { tocRecord } from './toc.ts';
 import { spanRanges } from './zinfo.ts';
 import { encodeZtoc } from './ztoc.ts';
@@ -164,8 +165,9 @@ class SociFollower implements LayerFollower {
     const descriptor = await this.#store(ztoc);
     if ('skipped' in descriptor) return descriptor;
     const details: SociLayer = { descriptor, ztoc: { ...ztoc, spans: withoutWindows(spans) } };
+    const refused = refusedBy(ztoc);
     const large = largest > Math.max(LARGE_SPAN, 2 * spans.spanSize) ? [`its largest span has ${mib(largest)}: all of it is inflated for any byte in it`] : [];
-    return { blob: descriptor, entries: ztoc.records.length, chunks: ranges.length, warnings: [...warnings, ...large], details };
+    return { blob: descriptor, entries: ztoc.records.length, chunks: ranges.length, warnings: [...warnings, ...large, ...(refused === undefined ? [] : [`lazypull itself does not read the layer, with this index or without: ${refused}`])], details };
   }
 
   async #store(ztoc: Ztoc): Promise<Descriptor | SkippedLayer> {
@@ -177,6 +179,20 @@ class SociFollower implements LayerFollower {
       throw error;
     }
     return this.#context.ingest(ZTOC_MEDIA_TYPE, (sink) => sink(bytes));
+  }
+}
+
+/**
+ * Why our own reader does not take the layer; undefined if it does. Snapshotters are less particular: a name that climbs out of the
+ * layer they put at its root.
+ */
+function refusedBy(ztoc: Ztoc): string | undefined {
+  try {
+    buildIndex(ztoc, 'the index');
+    return undefined;
+  } catch (error) {
+    if (error instanceof LazypullError && error.code !== 'INTERNAL') return error.message;
+    throw error;
   }
 }
 

@@ -32,6 +32,8 @@ export interface FormatEntry {
   readonly binding?: Binding;
   /** It makes new layers; formats that do not can be written together with one that does. */
   readonly rewrites: boolean;
+  /** It is only written about an image that is there, and not together with one that is being made. */
+  readonly indexOnly?: boolean;
   /** False for one that is only written: no image is looked at for it. */
   readonly reads?: boolean;
   /** The format, whose `convert` takes an object of the options above; keys left out mean the format's defaults. */

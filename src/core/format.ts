@@ -99,6 +99,8 @@ export interface ConvertedImage {
   /** Lowest first. */
   readonly layers: readonly ConvertedLayer[];
   readonly ingest: Ingest;
+  /** Brings a blob of another image's repository to where the new image is, without its bytes where they are there or can be mounted. */
+  carry(blob: Descriptor, from: StoredImage): Promise<void>;
   readonly signal?: AbortSignal;
 }
 
@@ -126,24 +128,27 @@ export interface ExtraImage {
   readonly layers: readonly Descriptor[];
 }
 
-/** A place in a stored layer where inflating can begin: in front of a deflate block. */
+/** A place in a stored layer where inflating can begin: in front of a deflate block, or of a zstd frame. */
 export interface ResumePoint {
   /** Bits of the stored layer in front of it. */
   readonly bit: number;
   /** Bytes of plain tar in front of it. */
   readonly out: number;
-  /** It is the first block of a gzip member, and nothing in front of it is needed to inflate what follows. */
+  /** It is the first block of a gzip member, or a zstd frame, and nothing in front of it is needed to inflate what follows. */
   readonly member: boolean;
   /** The plain tar in front of it: 32 KiB, or all there is when that is less. To be called before `point` returns, lent until then. */
   window(): Uint8Array;
 }
+
+/** What a format's `follow` needs besides the layer. */
+export type FollowContext = Pick<ConvertContext, 'ingest' | 'signal'> & Partial<Pick<ConvertContext, 'workers'>>;
 
 /**
  * Follows a layer on its way and describes it, from its stored form and its plain form at once. All bytes are lent. Points
  * come before the stored bytes behind them; otherwise the two forms keep no common step, and either may be ahead.
  */
 export interface LayerFollower {
-  /** Only for gzip. */
+  /** For gzip and zstd. Of a stored layer every point is told before the plain tar behind it is; of one that is just being made it may come later. */
   point(point: ResumePoint): void;
   packed(bytes: Uint8Array): void;
   tar(bytes: Uint8Array): Promise<void>;
@@ -220,6 +225,8 @@ interface ReadableFormat {
   /** Whether a layer is in this format: annotations and media type first, then at most one small read. Never throws for a stranger's blob. */
   detect(layer: StoredLayer, signal?: AbortSignal): Promise<boolean>;
   open(layer: StoredLayer, signal?: AbortSignal): Promise<OpenLayer>;
+  /** The same without the tree, for who has the merged one: `index.root` is an empty directory. Absent where that would save nothing. */
+  openContent?(layer: StoredLayer, signal?: AbortSignal): Promise<OpenLayer>;
   /** Whether annotations alone speak for this format: it is then looked for before the others. Reads nothing. */
   claims?(layer: StoredLayer): boolean;
   /** Why `open` has to pull a layer of this format whole: one clause. Undefined for a layer that is read by ranges, as it should be. */
@@ -235,6 +242,8 @@ export interface PremadeTree {
   readonly metadata: Uint8Array;
   /** By device of the image, from the first: number of the layer (from 0) whose plain tar it is. */
   readonly layers: readonly number[];
+  /** By device: `OpenLayer.vouch` of that layer, so that none has to be opened before it is read. */
+  readonly vouches: readonly Digest[];
 }
 
 /** A format that makes new layers (eStargz). */
@@ -269,11 +278,15 @@ export interface IndexingFormat<O = unknown> extends ReadableFormat {
   readonly binding: Binding;
   /** Artifact type of those of its artifacts that refer to an image by `subject`. */
   readonly referrerType: string;
+  /** Options for an index that stays on this machine, next to the content itself, and is not read much. */
+  readonly localOptions?: O;
   /**
    * Begins to follow a layer, or says why not, or asks for a gzip version of it. `size` is that of the stored layer if it
    * is known already.
    */
-  follow(layer: { readonly mediaType: string; readonly size?: number }, context: Pick<ConvertContext, 'ingest' | 'signal'>, options: O): LayerFollower | SkippedLayer | 'repack';
+  follow(layer: { readonly mediaType: string; readonly size?: number }, context: FollowContext, options: O): LayerFollower | SkippedLayer | 'repack';
+  /** What following a layer would come to, from the blob that was once made of it; CORRUPT when it is not about that layer. */
+  recall?(layer: Descriptor, blob: Descriptor, bytes: Uint8Array): Promise<DescribedLayer>;
   /** The artifact about one image; undefined when none of its layers is described. */
   describeImage(image: DescribedImage, options: O): Promise<ImageArtifact | undefined>;
 }

@@ -78,7 +78,7 @@ export interface RegularNode extends Attributes {
   readonly type: 'file';
   /** Bytes. */
   readonly size: number;
-  /** In file order, without gaps or overlap; empty for an empty file. */
+  /** In file order, without gaps or overlap; empty for an empty file. Trees may make them when asked, and anew each time. */
   readonly extents: readonly Extent[];
   /** Digest of the whole content, when the format has one. */
   readonly digest?: Digest;
@@ -153,10 +153,17 @@ export interface OpenLayer {
   recheck?(chunk: Chunk, packed: Uint8Array): Promise<Uint8Array>;
   /** Whether inflated bytes are right by what `chunk.digest` cannot say (a BLAKE3 digest); undefined for a chunk of which nothing more is known. */
   check?(chunk: Chunk, bytes: Uint8Array): boolean | undefined;
+  /**
+   * What `check` holds a chunk's inflated bytes against, as text that no other bytes have (`blake3:...`): for chunks without a
+   * `digest`. Undefined for one of which no more than a checksum is known.
+   */
+  strongDigest?(chunk: Chunk): string | undefined;
   /** What the format wants to be proven about a file before it is read for the first time. */
   proof?(node: RegularNode): FileProof | undefined;
   /** The index is about the whole image, and the layer is no more than its wrapping (Nydus bootstrap). */
   readonly describes?: 'image';
+  /** Which blobs of the repository the sources are, by their numbers, where the index is about more than its own layer. */
+  readonly blobDigests?: readonly (Digest | undefined)[];
   /** Bytes of the blob that are index, not content (TOC, footer, tables). */
   readonly indexBytes: number;
   /** Facts worth printing, in the format's own words. */
@@ -165,6 +172,22 @@ export interface OpenLayer {
   readonly reserved?: readonly string[];
   /** The chunks of each blob are, in their order, its whole plain tar: where a byte is in the tar is the sum of the sizes before it. */
   readonly tiles?: boolean;
+  /**
+   * Told of chunks that are about to be fetched together, in stored order: what it takes besides to inflate them can be fetched
+   * meanwhile. Inflating them in that order then costs the least. Never throws: what fails shows when they are inflated.
+   */
+  prepare?(chunks: readonly Chunk[], signal?: AbortSignal): void;
+  /**
+   * Stands for all that vouches for the bytes of `index.chunks`, together with the layer's digest: layers that have both in
+   * common have the same chunks.
+   */
+  readonly vouch?: Digest;
+  /**
+   * The layer can only be read from its start (zstd in one frame): all of its plain tar, chunk after chunk, each one proven
+   * before its first byte is handed out. Reading a chunk through `sources` puts what lies in front of it into a temporary file;
+   * who has a better place for it reads this.
+   */
+  sequential?(signal?: AbortSignal): ByteStream;
   /** Bytes of the layer's plain tar, when the format says so: `verify` holds it against the stream. */
   readonly tarSize?: number;
   /** What a user should know of the chunks that `recheck` has been given so far, one line each. */

@@ -18,7 +18,7 @@ export function shapeOf(inventory: Inventory, directory: number, blockSize: numb
   let tailEntry = inventory.firstEntry(directory);
   let used = 0;
   for (let entry = tailEntry; entry < end; entry += 1) {
-    const size = DIRENT_SIZE + inventory.nameSizes.at(entry);
+    const size = DIRENT_SIZE + (inventory.nameSizes[entry] as number);
     if (used + size > blockSize) {
       fullBlocks += 1;
       tailEntry = entry;
@@ -34,7 +34,7 @@ export function blockEnd(inventory: Inventory, entry: number, end: number, block
   let used = 0;
   let next = entry;
   for (; next < end; next += 1) {
-    used += DIRENT_SIZE + inventory.nameSizes.at(next);
+    used += DIRENT_SIZE + (inventory.nameSizes[next] as number);
     if (used > blockSize) break;
   }
   return next;
@@ -45,8 +45,8 @@ export function writeBlock(inventory: Inventory, first: number, end: number, nid
   const { bytes, view, at } = target;
   let nameoff = (end - first) * DIRENT_SIZE;
   for (let entry = first; entry < end; entry += 1) {
-    const inode = inventory.targets.at(entry);
-    const size = inventory.nameSizes.at(entry);
+    const inode = inventory.targets[entry] as number;
+    const size = inventory.nameSizes[entry] as number;
     encodeDirent(view, at + (entry - first) * DIRENT_SIZE, nids[inode] as number, nameoff, types[inode] as number);
     putName(bytes, at + nameoff, inventory.names[entry] as string, size);
     nameoff += size;

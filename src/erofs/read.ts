@@ -1,6 +1,7 @@
 import { decodeName, roundUp } from '../core/bytes.ts';
 import { corrupt, LazypullError, printable } from '../core/errors.ts';
 import type { ByteSource, DirectoryNode, Extent, FileNode } from '../core/types.ts';
+import { NO_EXTENTS, NO_XATTRS, NodeMaker } from '../layer/nodes.ts';
 import { joinPath } from '../layer/walk.ts';
 import { Claims } from './claims.ts';
 import { decodeInode, inodeSize, type Inode } from './inode.ts';
@@ -77,6 +78,7 @@ class TreeReader {
   readonly #content: ContentMap;
   readonly #claims = new Claims();
   readonly #nodes = new Map<number, FileNode>();
+  readonly #maker = new NodeMaker();
   readonly #sockets = new Set<number>();
   readonly #problems: string[] = [];
   readonly #blockSize: number;
@@ -166,25 +168,28 @@ class TreeReader {
 
   async #make(inode: Inode, type: number, offset: number, path: string, nid: number): Promise<FileNode | undefined> {
     const { uid, gid, mtime } = inode;
-    const mode = inode.mode & 0o7777;
+    const make = this.#maker;
     const xattrs = inode.xattrSize === 0 ? NO_XATTRS : await this.#xattrs.read(offset + inode.headerSize, inode.xattrSize);
+    const attributes = { mode: inode.mode & 0o7777, uid, gid, mtime, xattrs };
     this.#checkInline(inode, offset);
     switch (type) {
       case FILE_TYPE.file:
-        return { mode, uid, gid, mtime, xattrs, type: 'file', size: inode.size, extents: await this.#extents(inode, offset, path, nid) };
+        return make.file(attributes, inode.size, await this.#extents(inode, offset, path, nid));
       case FILE_TYPE.directory: {
         if (inode.layout === LAYOUT.chunkBased) throw new LazypullError('UNSUPPORTED', 'directory is stored in chunks', { offset });
-        const node: DirectoryNode = { mode, uid, gid, mtime, xattrs, type: 'directory', children: new Map() };
+        const node = make.directory(attributes);
         this.#todo.push({ node, inode, offset, path });
         return node;
       }
       case FILE_TYPE.symlink:
-        return { mode, uid, gid, mtime, xattrs, type: 'symlink', target: await this.#target(inode, offset) };
+        return make.symlink(attributes, await this.#target(inode, offset));
       case FILE_TYPE.char:
-      case FILE_TYPE.block:
-        return { mode, uid, gid, mtime, xattrs, type: type === FILE_TYPE.char ? 'char' : 'block', ...decodeDevice(inode.union) };
+      case FILE_TYPE.block: {
+        const { major, minor } = decodeDevice(inode.union);
+        return make.device(attributes, type === FILE_TYPE.char ? 'char' : 'block', major, minor);
+      }
       case FILE_TYPE.fifo:
-        return { mode, uid, gid, mtime, xattrs, type: 'fifo' };
+        return make.fifo(attributes);
       case FILE_TYPE.socket:
         this.#sockets.add(nid);
         if (this.#problems.length < MAX_PROBLEMS) this.#problems.push(`${printable(path)} is a socket, which layers do not have: left out`);
@@ -256,9 +261,6 @@ class TreeReader {
     if (start + tail > this.#pages.size) throw corrupt(`${tail} bytes beside the inode reach outside the image of ${this.#pages.size} bytes`, { offset: start });
   }
 }
-
-const NO_EXTENTS: readonly Extent[] = [];
-const NO_XATTRS: ReadonlyMap<string, Uint8Array> = new Map();
 
 /** The error with the path it is about, unless it has one. */
 function inFile(error: unknown, path: string): unknown {

@@ -1,5 +1,6 @@
 import { corrupt } from '../core/errors.ts';
 import type { DeviceNode, DirectoryNode, FileNode } from '../core/types.ts';
+import { NO_XATTRS, withChildren } from '../layer/nodes.ts';
 import { joinPath } from '../layer/walk.ts';
 
 /** image-spec 1.1 layer.md, "Whiteouts". */
@@ -27,7 +28,7 @@ interface Job {
  */
 export function overlayTree(root: DirectoryNode, xattrs: OverlayXattrs = 'trusted'): DirectoryNode {
   // One inode under all names, as overlayfs itself makes them.
-  const whiteout: DeviceNode = { type: 'char', major: 0, minor: 0, mode: 0, uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 }, xattrs: new Map() };
+  const whiteout: DeviceNode = { type: 'char', major: 0, minor: 0, mode: 0, uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 }, xattrs: NO_XATTRS };
   const top = copyOf(root, root.children, false, xattrs);
   const todo: Job[] = [{ path: '', from: root, to: top }];
   for (let job = todo.pop(); job; job = todo.pop()) {
@@ -60,5 +61,5 @@ function copyOf(node: DirectoryNode, children: ReadonlyMap<string, FileNode>, hi
     marks.set(`${kind}.overlay.origin`, NO_BYTES);
     break;
   }
-  return { ...node, xattrs: marks.size === 0 ? node.xattrs : new Map([...node.xattrs, ...marks]), children: new Map() };
+  return withChildren(node, new Map(), marks.size === 0 ? node.xattrs : new Map([...node.xattrs, ...marks]));
 }

@@ -70,7 +70,7 @@ async function writeInodes(plan: ErofsPlan, out: Output): Promise<void> {
       layout,
       xattrSize,
       mode: modeOfType(plan.types[inode] as number) | node.mode,
-      nlink: inventory.links.at(inode),
+      nlink: inventory.links[inode] as number,
       size,
       union: unionOf(plan, inode, node),
       startHigh: 0,
@@ -101,7 +101,7 @@ function sizesOf(plan: ErofsPlan, inode: number, node: FileNode): { readonly siz
   const blocks = (plan.blockCounts[inode] as number) * plan.blockSize;
   // A directory without inline tail has its last block filled up with zeros, and they count.
   if (!inline) return { size: blocks, tail: 0 };
-  const { tail } = shapeOf(plan.inventory, plan.inventory.directoryOf.at(inode), plan.blockSize);
+  const { tail } = shapeOf(plan.inventory, plan.inventory.directoryOf[inode] as number, plan.blockSize);
   return { size: blocks + tail, tail };
 }
 
@@ -115,7 +115,7 @@ function unionOf(plan: ErofsPlan, inode: number, node: FileNode): number {
 function writeTail(plan: ErofsPlan, out: Output, inode: number, node: FileNode, size: number): void {
   const at = out.take(size);
   if (node.type === 'directory') {
-    const directory = plan.inventory.directoryOf.at(inode);
+    const directory = plan.inventory.directoryOf[inode] as number;
     const { tailEntry } = shapeOf(plan.inventory, directory, plan.blockSize);
     writeBlock(plan.inventory, tailEntry, plan.inventory.endEntry(directory), plan.nids, plan.types, { bytes: out.bytes, view: out.view, at });
   } else if (node.type === 'symlink') {
@@ -147,7 +147,7 @@ async function writeBlocks(plan: ErofsPlan, out: Output): Promise<void> {
     await out.pad(start);
     const node = inventory.nodes[inode] as FileNode;
     if (node.type === 'directory') {
-      const directory = inventory.directoryOf.at(inode);
+      const directory = inventory.directoryOf[inode] as number;
       const end = inventory.endEntry(directory);
       let entry = inventory.firstEntry(directory);
       for (let block = 0; block < count; block += 1) {

@@ -3,14 +3,14 @@ import type { ByteStream, Chunk, OpenLayer, RegularNode } from '../core/types.ts
 import { ChunkCache } from '../layer/cache.ts';
 import { ChunkLoader, MAX_CHUNK } from '../layer/chunks.ts';
 import { storedOrder } from '../layer/plan.ts';
-import { DEFAULT_CACHE_BYTES, LayerReader } from '../layer/reader.ts';
+import { LayerReader } from '../layer/reader.ts';
 import { nodeAt } from '../layer/tree.ts';
 import type { Planned } from './extract-plan.ts';
 import type { OpenImage } from './open.ts';
 import { isFinding } from './verify-report.ts';
 
 /** Inflated bytes of the small files that are fetched together; the next such batch is under way while one is being written. */
-const BATCH_BYTES = 16 * 1024 * 1024;
+const BATCH_BYTES = 8 * 1024 * 1024;
 /** Files in a batch, so that what comes next is not planned for all of an image at once. */
 const BATCH_FILES = 4096;
 
@@ -77,9 +77,9 @@ export async function* filesInStoredOrder(image: OpenImage, files: readonly Plan
 
 /** One reader per layer, all with one budget for what is kept; what the loader brings is what the reader finds. */
 function openReadings(opened: readonly OpenLayer[]): readonly Reading[] {
-  // A chunk that does not fit would be fetched again for each of its files.
+  // Two batches, and what is at their edges: a chunk that does not fit would be fetched again for each of its files.
   const largest = opened.reduce((most, { index }) => index.chunks.reduce((max, { size }) => Math.max(max, size), most), 0);
-  const cache = new ChunkCache(Math.max(DEFAULT_CACHE_BYTES, 2 * Math.min(largest, MAX_CHUNK)));
+  const cache = new ChunkCache(2 * BATCH_BYTES + 2 * Math.min(largest, MAX_CHUNK));
   return opened.map((layer) => ({ loader: new ChunkLoader(layer, {}, cache), reader: new LayerReader(layer, { cache }) }));
 }
 

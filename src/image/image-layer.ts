@@ -4,7 +4,7 @@ import { Once } from '../core/once.ts';
 import { CountingSource } from '../core/source.ts';
 import { collect } from '../core/stream.ts';
 import type { Format, StoredImage, StoredLayer } from '../core/format.ts';
-import type { ByteSource, Descriptor, OpenLayer } from '../core/types.ts';
+import type { ByteSource, Descriptor, ImageStore, OpenLayer } from '../core/types.ts';
 import { parseIndex, parseManifest, type ImageConfig, type ImageManifest } from '../oci/documents.ts';
 import { isForeignLayer, isIndexType, isManifestType } from '../oci/media-types.ts';
 import { fetchDocument } from './documents.ts';
@@ -57,6 +57,8 @@ interface Way {
   readonly format: Format<unknown>;
   readonly detected: Once<boolean>;
   readonly opened: Once<OpenLayer>;
+  /** The same without the tree, where that is less. */
+  readonly content: Once<OpenLayer>;
 }
 
 /** A layer of an image, opened when asked. What succeeded once is kept. */
@@ -66,6 +68,8 @@ export class ImageLayer {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly stored: StoredLayer;
+  /** Its annotations alone say that it is in one of the formats. */
+  readonly claimed: boolean;
   readonly #ways: readonly Way[];
 
   constructor(number: number, stored: StoredLayer, diffId: Digest, formats: readonly Format<unknown>[]) {
@@ -74,10 +78,12 @@ export class ImageLayer {
     this.diffId = diffId;
     this.stored = stored;
     const claiming = formats.filter((format) => format.claims?.(stored));
+    this.claimed = claiming.length > 0;
     this.#ways = [...new Set([...claiming, ...formats])].map((format) => ({
       format,
       detected: new Once((signal) => format.detect(stored, signal)),
       opened: new Once((signal) => format.open(stored, signal)),
+      content: new Once((signal) => (format.openContent ?? format.open).call(format, stored, signal)),
     }));
   }
 
@@ -110,6 +116,12 @@ export class ImageLayer {
     if (this.foreign) throw new LazypullError('UNSUPPORTED', `${this.name} is a foreign layer, which no registry holds`);
     const names = this.#ways.map(({ format }) => format.name).join(', ') || 'none';
     throw new LazypullError('UNSUPPORTED', `${this.name} is in no format that can be read lazily (looked for: ${names}); convert the image first`);
+  }
+
+  /** The same for who has the merged tree: `index.root` may be empty then. */
+  async openContent(signal?: AbortSignal): Promise<OpenLayer> {
+    const way = (await this.#detected(signal).next()).value;
+    return way?.format.openContent ? way.content.get(signal) : this.open(signal);
   }
 
   /** The same as one of `formats()`. */
@@ -150,8 +162,9 @@ export function imageLayers(of: LayersOf, formats: readonly Format<unknown>[], c
 /** The image as formats see it. Documents are kept: several formats, and several layers, ask for the same ones. */
 export function storedImage({ place, descriptor, manifest, config, entries }: LayersOf, counter: ReadCounter): StoredImage {
   const { store } = place;
-  const asked = new Map<string, Once<readonly Descriptor[]>>();
-  return {
+  // Every format asks for its own.
+  const referrers = new Once((signal) => referrersOf(store, descriptor, signal));
+  const image: StoredImage = {
     descriptor,
     annotations: manifest.annotations ?? {},
     layers: manifest.layers,
@@ -167,13 +180,19 @@ export function storedImage({ place, descriptor, manifest, config, entries }: La
       return bytes;
     },
     open: (blob) => counter.count(store.open(blob)),
-    async referrers(artifactType, signal) {
-      const known = asked.get(artifactType) ?? new Once(async (either) => (await referrersOf(store, descriptor, either)).filter((found) => found.artifactType === artifactType));
-      asked.set(artifactType, known);
-      return known.get(signal);
-    },
+    referrers: async (artifactType, signal) => (await referrers.get(signal)).filter((found) => found.artifactType === artifactType),
     sibling: (suffix, signal) => siblingLayers(place, suffix, counter, signal),
   };
+  stores.set(image, store);
+  return image;
+}
+
+/** Formats see no stores; those who carry blobs from one image to another do. */
+const stores = new WeakMap<StoredImage, ImageStore>();
+
+/** Where an image's blobs are; undefined for one that was not made here. */
+export function storeOf(image: StoredImage): ImageStore | undefined {
+  return stores.get(image);
 }
 
 /** Layers of the image tagged `<tag><suffix>` in the same repository; undefined when there is none. */

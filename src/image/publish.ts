@@ -1,9 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import { isDigest, type Digest } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
-import type { AssembledImage, Binding, ExtraImage, ImageArtifact, IndexingFormat } from '../core/format.ts';
+import type { AssembledImage, Binding, ExtraImage, ImageArtifact, IndexingFormat, StoredImage } from '../core/format.ts';
+import { streamSource } from '../core/source.ts';
 import { streamOf } from '../core/stream.ts';
-import type { Descriptor, Platform } from '../core/types.ts';
+import type { Descriptor, Ingest, Platform } from '../core/types.ts';
 import { describe, encodeDocument } from '../oci/documents.ts';
 import { isForeignLayer, OCI, toOciType } from '../oci/media-types.ts';
 import { ATTESTATION_SUBJECT } from '../oci/platform.ts';
@@ -12,8 +13,12 @@ import type { PlatformReport } from './convert-report.ts';
 import { platformOfConfig } from './documents.ts';
 import { imagesIn, type DocumentTree, type ImageDocument, type IndexDocument, type OtherDocument } from './documents-tree.ts';
 import type { Indexing } from './follow-layer.ts';
+import { storeOf } from './image-layer.ts';
 import { resolveIfThere } from './place.ts';
 import { transferBlob } from './transfer.ts';
+
+/** Bytes of one request for a blob that comes from somewhere unknown. */
+const PIECE = 4 << 20;
 
 interface Published {
   readonly descriptor: Descriptor;
@@ -59,19 +64,22 @@ export class Publisher {
 
   /**
    * Writes an index with the original images, which are carried along as they are, and the converted ones behind them,
-   * marked by an `os.features` of the platform: clients that do not ask for it never choose them.
+   * marked by an `os.features` of the platform: clients that do not ask for it never choose them. Artifacts about these come last.
    */
   async publishMerged(tree: DocumentTree, feature: string): Promise<Descriptor> {
-    await this.publish(tree);
+    for (const digest of othersIn(tree)) this.#carried.add(digest);
     const images = imagesIn(tree);
-    const converted = images.map((image) => {
-      const { descriptor } = this.#published.get(image.descriptor.digest) as Published;
-      return { ...descriptor, ...withFeature(image, feature) };
-    });
+    const converted: Descriptor[] = [];
+    const about: Descriptor[] = [];
+    for (const image of images) {
+      const { descriptor, artifacts, bound } = await this.#document(image);
+      converted.push({ ...descriptor, ...withFeature(image, feature), ...(Object.keys(bound).length > 0 && { annotations: bound }) });
+      about.push(...artifacts.map((artifact) => ({ ...artifact, ...withFeature(image, feature) })));
+    }
     await this.#carryTree(tree);
     const index = tree.kind === 'index' ? tree.index : { schemaVersion: 2 as const, mediaType: OCI.index };
     const originals = tree.kind === 'index' ? tree.index.manifests : images.map((image) => ({ ...image.descriptor, ...withFeature(image) }));
-    return this.#put(OCI.index, encodeDocument({ ...index, mediaType: OCI.index, manifests: [...originals, ...converted.map(inOrder)] }));
+    return this.#put(OCI.index, encodeDocument({ ...index, mediaType: OCI.index, manifests: [...originals, ...[...converted, ...about].map(inOrder)] }));
   }
 
   /** Writes images that a format wants beside the converted one. */
@@ -135,10 +143,20 @@ export class Publisher {
       if (converted) return converted;
       throw new LazypullError('UNSUPPORTED', `layer ${report.source.digest} is no tar that a registry holds, and a ${rewriting.format.name} image cannot do without its files`);
     });
-    const assembled = await rewriting.format.assemble({ layers, ingest: (mediaType, produce) => target.ingest(mediaType, produce, signal), signal }, rewriting.options);
+    const ingest: Ingest = (mediaType, produce) => target.ingest(mediaType, produce, signal);
+    const assembled = await rewriting.format.assemble({ layers, ingest, carry: (blob, from) => this.#bring(blob, from), signal }, rewriting.options);
     this.warnings.push(...(assembled.warnings ?? []));
     this.notes.push(...(assembled.notes ?? []));
     return assembled;
+  }
+
+  /** A blob of another image: in the cheapest way, as far as it is known where that image is. */
+  async #bring(blob: Descriptor, from: StoredImage): Promise<void> {
+    const { target, signal, dryRun } = this.#job;
+    const store = storeOf(from);
+    if (dryRun) return;
+    if (store) await transferBlob(store, target, blob, { signal });
+    else if (!(await target.has(blob, signal))) await target.push(blob, () => streamSource(from.open(blob), PIECE, signal), signal);
   }
 
   /** The config with the diffIDs of the new layers, and with a history that fits them. */

@@ -20,6 +20,8 @@ export interface ScanOptions {
   /** Most bytes the archive may have, holes counted (LIMIT above). */
   readonly maxSize?: number;
   readonly signal?: AbortSignal;
+  /** There are layers below, which hard links may name files of (`LinkBelow`). */
+  readonly linksBelow?: boolean;
   /** Asked for each regular file, by clean path. */
   readonly watch?: (path: string, size: number) => ContentWatcher | undefined;
 }
@@ -38,7 +40,7 @@ export interface ScannedTar {
 export async function scanTar(stream: ByteStream, options: ScanOptions): Promise<ScannedTar> {
   const { what, maxSize, signal } = options;
   const reader = new TarReader(stream, { what, ...(maxSize !== undefined && { maxSize }) });
-  const tree = new TreeBuilder();
+  const tree = new TreeBuilder({ linksBelow: options.linksBelow ?? false });
   let entries = 0;
   let files = 0;
   let size = 0;

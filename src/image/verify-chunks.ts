@@ -18,6 +18,19 @@ interface Unit {
   readonly chunks: readonly Chunk[];
 }
 
+/** The units of one blob that can be taken from it while it streams by. */
+interface Streamed {
+  readonly units: Unit[];
+  /** Bytes of the blob. */
+  readonly size: number;
+  /** Of `units`: the next one to come. */
+  next: number;
+  /** Where the last one ends. */
+  reached: number;
+  /** The blob is on its way, or has been. */
+  tapped: boolean;
+}
+
 /** Where a chunk is used: for messages. */
 interface Use {
   readonly path: string;
@@ -38,47 +51,55 @@ export class ChunkVerifier {
   /** Blobs that are not there: told once, not for every chunk. */
   readonly #lost = new Set<number>();
   readonly #layer: OpenLayer;
-  readonly #own: ByteSource;
   readonly #report: (error: unknown) => void;
   readonly #alone: boolean;
-  readonly #streamed: readonly Unit[];
-  readonly #ranged: Unit[];
-  #next = 0;
+  /** By number of the blob. */
+  readonly #streamed = new Map<number, Streamed>();
+  readonly #ranged: Unit[] = [];
   /** Contents of chunks that the format has no digest for, to be held against the tar. */
   readonly #inflated = new Map<Chunk, Digest>();
   readonly #inTar = new Map<Chunk, { digest: Digest; use: Use }>();
   #uses: Map<Chunk, Use> | undefined;
 
   /**
-   * `own` is the blob that `tap` will be given. Wrong chunks go to `report`, which may throw to end the work. `alone`: there
-   * is no tar to hold the index against, and `files` will have the contents of all files.
+   * `streams` are numbers of the blobs that `tap` will be given. Wrong chunks go to `report`, which may throw to end the work.
+   * `alone`: there is no tar to hold the index against. `contents`: `files` will have the contents of all files.
    */
-  constructor(layer: OpenLayer, own: ByteSource, report: (error: unknown) => void, alone = false) {
+  constructor(layer: OpenLayer, streams: readonly number[], report: (error: unknown) => void, { alone = false, contents = alone }: { readonly alone?: boolean; readonly contents?: boolean } = {}) {
     this.#layer = layer;
-    this.#own = own;
     this.#report = report;
     this.#alone = alone;
-    this.files = new FilesInChunks(layer, report, alone);
-    const blob = layer.sources.indexOf(own);
-    const streamed: Unit[] = [];
-    this.#ranged = [];
-    let reached = 0;
-    for (const unit of unitsOf(layer.index.chunks)) {
-      // Spans may share the byte that they meet in.
-      const fits = unit.chunks[0]?.blob === blob && unit.offset >= reached - 1 && unit.end <= own.size && unit.end - unit.offset <= MAX_CHUNK;
-      if (fits) reached = Math.max(reached, unit.end);
-      (fits ? streamed : this.#ranged).push(unit);
+    this.files = new FilesInChunks(layer, report, contents);
+    for (const blob of streams) {
+      const source = layer.sources[blob];
+      if (source) this.#streamed.set(blob, { units: [], size: source.size, next: 0, reached: 0, tapped: false });
     }
-    this.#streamed = streamed;
+    for (const unit of unitsOf(layer.index.chunks)) {
+      const streamed = this.#streamed.get(unit.chunks[0]?.blob ?? -1);
+      // Spans may share the byte that they meet in.
+      if (streamed && unit.offset >= streamed.reached - 1 && unit.end <= streamed.size && unit.end - unit.offset <= MAX_CHUNK) {
+        streamed.reached = Math.max(streamed.reached, unit.end);
+        streamed.units.push(unit);
+      } else {
+        this.#ranged.push(unit);
+      }
+    }
   }
 
-  /** Passes the blob through and checks the chunks in it. */
-  async *tap(stream: ByteStream, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  /** Passes a blob through and checks the chunks in it. Several may be on their way at a time. */
+  async *tap(stream: ByteStream, blob: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    const streamed = this.#streamed.get(blob);
+    if (!streamed || streamed.tapped) {
+      yield* stream;
+      return;
+    }
+    streamed.tapped = true;
+    const { units, size } = streamed;
     let at = 0;
     let partial: { bytes: Uint8Array; have: number } | undefined;
     for await (const bytes of stream) {
       const end = at + bytes.length;
-      for (let unit = this.#streamed[this.#next]; unit && unit.offset < end; unit = this.#streamed[this.#next]) {
+      for (let unit = units[streamed.next]; unit && unit.offset < end; unit = units[streamed.next]) {
         const part = bytes.subarray(Math.max(unit.offset - at, 0), Math.min(unit.end, end) - at);
         const length = unit.end - unit.offset;
         if (part.length < length) {
@@ -88,8 +109,8 @@ export class ChunkVerifier {
         }
         if (unit.end > end) break;
         // Taken off the list before it is checked: what fails here is not to be read again.
-        this.#next += 1;
-        await this.#check(unit, windowSource(this.#own.size, unit.offset, partial?.bytes ?? part), signal);
+        streamed.next += 1;
+        await this.#check(unit, windowSource(size, unit.offset, partial?.bytes ?? part), signal);
         partial = undefined;
       }
       at = end;
@@ -97,10 +118,10 @@ export class ChunkVerifier {
     }
   }
 
-  /** Reads by ranges what the stream did not bring, all of it when the stream broke off. */
+  /** Reads by ranges what no stream brought, all that is left of one that broke off. */
   async finish(signal?: AbortSignal): Promise<void> {
-    const left = [...this.#streamed.slice(this.#next), ...this.#ranged];
-    this.#next = this.#streamed.length;
+    const left = [...[...this.#streamed.values()].flatMap(({ units, next }) => units.slice(next)), ...this.#ranged];
+    this.#streamed.clear();
     this.#ranged.length = 0;
     for (const group of neighbours(left)) {
       const window = group.length > 1 ? await this.#read(group, signal) : undefined;

@@ -19,6 +19,8 @@ export interface LayerCheckOptions {
   readonly maxLayerSize: number;
   readonly signal: AbortSignal;
   readonly moved: (bytes: number) => void;
+  /** The contents of all files are wanted, to be compared with others. */
+  readonly contents?: boolean;
 }
 
 /** What a look into a layer gave. */
@@ -36,20 +38,30 @@ export interface LayerCheck {
 }
 
 /** A layer as one of the formats that it is in. */
-interface Reading {
+export interface Reading {
   readonly open: OpenLayer;
   readonly chunks: ChunkVerifier;
+  /** Number of the layer's own blob among its sources; -1 when it is none of them. */
+  readonly own: number;
   /** For messages: of which index of several they speak. */
   readonly name: string;
   /** The index stands for itself: there is no tar that it is about. */
   readonly alone: boolean;
 }
 
+/** What is known of a layer before it is checked. */
+export interface KnownLayer {
+  /** It is opened already (`openForCheck`). */
+  readonly readings?: readonly Reading[];
+  /** Indexes of other layers that have chunks in this one's blob, and its number there: they are checked as it streams by. */
+  readonly beside?: readonly { readonly chunks: ChunkVerifier; readonly blob: number }[];
+}
+
 /**
  * Checks one layer in one pass over its blob: size and digest, diffID, and for every lazy format that it is in every chunk
  * and the whole index against the tar, both ways. What is wrong goes to `problems`; only what is not about the content is thrown.
  */
-export async function verifyLayer(store: ImageStore, layer: ImageLayer, problems: ProblemList, options: LayerCheckOptions): Promise<LayerCheck> {
+export async function verifyLayer(store: ImageStore, layer: ImageLayer, problems: ProblemList, options: LayerCheckOptions, known: KnownLayer = {}): Promise<LayerCheck> {
   const { digest, mediaType, size } = layer.descriptor;
   const base = { digest, mediaType, size, diffId: layer.diffId };
   const nothing: LayerCheck = { verified: { ...base, format: null, formats: [], entries: 0, files: 0, chunks: 0, tarSize: 0 }, reserved: [] };
@@ -58,19 +70,20 @@ export async function verifyLayer(store: ImageStore, layer: ImageLayer, problems
     return nothing;
   }
   const before = problems.found;
-  const readings = await openForCheck(layer, problems, options.signal);
+  const readings = known.readings ?? (await openForCheck(layer, [], problems, options));
+  const taps = [...readings.map(({ chunks, own }) => ({ chunks, blob: own })), ...(known.beside ?? [])];
   let scanned: ScannedTar | undefined;
   if (isTarLayer(mediaType)) {
-    scanned = await scanLayer(store, layer, readings, problems, options);
+    scanned = await scanLayer(store, layer, readings, taps, problems, options);
   } else {
     if (readings.length === 0) problems.notes.add(`${layer.name} is ${mediaType}, no tar: only its digest is checked`);
-    await drain(store, layer.descriptor, problems, options, readings);
+    await drain(store, layer.descriptor, problems, options, taps);
   }
   let tree = scanned?.root;
   for (const reading of readings) {
     await reading.chunks.finish(options.signal);
     for (const note of reading.open.notes?.() ?? []) problems.notes.add(`${layer.name}: ${note}`);
-    if (reading.alone) tree = await treeWithDigests(reading.open, reading.chunks, (error) => problems.addError(error, { layer: digest }), options.signal);
+    if (reading.alone) tree = options.contents ? await treeWithDigests(reading.open, reading.chunks, (error) => problems.addError(error, { layer: digest }), options.signal) : reading.open.index.root;
     if (!scanned || reading.alone) continue;
     compareWithTar(layer, reading, scanned, problems);
     await compareContents(layer, reading, scanned, problems, options.signal);
@@ -94,8 +107,11 @@ export async function verifyLayer(store: ImageStore, layer: ImageLayer, problems
   };
 }
 
-/** Opens the layer as everything that it is; what it would have to be pulled whole for has no index to be checked. */
-async function openForCheck(layer: ImageLayer, problems: ProblemList, signal: AbortSignal): Promise<Reading[]> {
+/**
+ * Opens the layer as everything that it is; what it would have to be pulled whole for has no index to be checked. `others`: layers
+ * that will be checked after it, and whose blobs an index about the whole image may have its chunks in.
+ */
+export async function openForCheck(layer: ImageLayer, others: readonly ImageLayer[], problems: ProblemList, { signal, contents = false }: LayerCheckOptions): Promise<Reading[]> {
   const place = { layer: layer.descriptor.digest };
   const report = (error: unknown): void => problems.addError(error, place);
   const opened: OpenLayer[] = [];
@@ -113,15 +129,21 @@ async function openForCheck(layer: ImageLayer, problems: ProblemList, signal: Ab
   return opened.map((open) => {
     for (const message of open.problems ?? []) problems.add({ code: 'CORRUPT', message: `${layer.name}: ${message}`, ...place });
     const name = opened.length > 1 ? `the ${open.format} index` : 'the index';
-    const alone = open.describes === 'image' || !isTarLayer(layer.descriptor.mediaType);
-    return { open, chunks: new ChunkVerifier(open, layer.stored.source, report, alone), name, alone };
+    const whole = open.describes === 'image';
+    const alone = whole || !isTarLayer(layer.descriptor.mediaType);
+    const own = open.sources.indexOf(layer.stored.source);
+    const streams = whole ? (open.blobDigests ?? []).flatMap((digest, blob) => (others.some(({ descriptor }) => descriptor.digest === digest) ? [blob] : [])) : [own];
+    return { open, chunks: new ChunkVerifier(open, streams, report, { alone, contents: alone && contents }), own, name, alone };
   });
 }
+
+type Tap = NonNullable<KnownLayer['beside']>[number];
 
 async function scanLayer(
   store: ImageStore,
   layer: ImageLayer,
   readings: readonly Reading[],
+  taps: readonly Tap[],
   problems: ProblemList,
   { maxLayerSize, signal, moved }: LayerCheckOptions,
 ): Promise<ScannedTar | undefined> {
@@ -143,11 +165,11 @@ async function scanLayer(
     flowed += length;
     moved(length);
   });
-  for (const { chunks } of readings) packed = chunks.tap(packed, signal);
+  for (const { chunks, blob } of taps) packed = chunks.tap(packed, blob, signal);
   const tar = decompress(packed, { maxSize: maxLayerSize, what: layer.name, signal });
   let scanned: ScannedTar;
   try {
-    scanned = await scanTar(tap(tar, (bytes) => digester.update(bytes)), { what: layer.name, maxSize: maxLayerSize, signal, watch });
+    scanned = await scanTar(tap(tar, (bytes) => digester.update(bytes)), { what: layer.name, maxSize: maxLayerSize, signal, watch, linksBelow: layer.number > 0 });
   } catch (error) {
     problems.addError(error, { layer: digest });
     // The tar broke off; whether the blob is at least the one that was meant is worth knowing.
@@ -187,10 +209,10 @@ function together(watchers: readonly ContentWatcher[]): ContentWatcher {
 }
 
 /** Reads a blob for its size and digest alone; a problem that is known already is not noted again. */
-export async function drain(store: ImageStore, descriptor: Descriptor, problems: ProblemList, options: LayerCheckOptions, readings: readonly Pick<Reading, 'chunks'>[] = []): Promise<void> {
+export async function drain(store: ImageStore, descriptor: Descriptor, problems: ProblemList, options: LayerCheckOptions, taps: readonly Tap[] = []): Promise<void> {
   try {
     let stream: ByteStream = store.fetch(descriptor, options.signal);
-    for (const { chunks } of readings) stream = chunks.tap(stream, options.signal);
+    for (const { chunks, blob } of taps) stream = chunks.tap(stream, blob, options.signal);
     for await (const { length } of stream) options.moved(length);
   } catch (error) {
     const known = error instanceof LazypullError && problems.problems.some(({ code, layer, message }) => code === error.code && layer === descriptor.digest && message === error.message);

@@ -1,5 +1,6 @@
 import { Digester, type Digest } from '../core/digest.ts';
 import type { DirectoryNode, FileNode, OpenLayer, RegularNode } from '../core/types.ts';
+import { NodeMaker, withChildren } from '../layer/nodes.ts';
 import { LayerReader } from '../layer/reader.ts';
 import { joinPath } from '../layer/walk.ts';
 import type { ChunkVerifier } from './verify-chunks.ts';
@@ -12,13 +13,14 @@ export async function treeWithDigests(open: OpenLayer, chunks: ChunkVerifier, re
   const reader = new LayerReader(open.recheck ? { ...open, inflate: open.recheck } : open);
   // Hard links stay hard links.
   const copies = new Map<FileNode, FileNode>();
-  const root: DirectoryNode = { ...open.index.root, children: new Map() };
+  const make = new NodeMaker();
+  const root = withChildren(open.index.root, new Map());
   const todo = [{ path: '', from: open.index.root, to: root }];
   for (let job = todo.pop(); job; job = todo.pop()) {
     for (const [name, node] of job.from.children) {
       const path = joinPath(job.path, name);
       if (node.type === 'directory') {
-        const copy: DirectoryNode = { ...node, children: new Map() };
+        const copy = withChildren(node, new Map());
         job.to.children.set(name, copy);
         todo.push({ path, from: node, to: copy });
         continue;
@@ -36,7 +38,7 @@ export async function treeWithDigests(open: OpenLayer, chunks: ChunkVerifier, re
   async function withDigest(node: RegularNode, path: string): Promise<RegularNode> {
     if (chunks.isHit(node)) return node;
     try {
-      return { ...node, digest: chunks.files.contentOf(node) ?? (await digestByRanges(reader, node, path, signal)) };
+      return make.file(node, node.size, node.extents, chunks.files.contentOf(node) ?? (await digestByRanges(reader, node, path, signal)));
     } catch (error) {
       report(error);
       return node;

@@ -3,14 +3,14 @@ import type { Format } from '../core/format.ts';
 import type { Descriptor, Platform } from '../core/types.ts';
 import { isIndexType } from '../oci/media-types.ts';
 import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
-import { examineImage } from './examine.ts';
+import { examineImage, leftOut } from './examine.ts';
 import { DEFAULT_MAX_LAYER_SIZE, type ImageLayer } from './image-layer.ts';
 import { ImageSet, type ReadImage } from './image-set.ts';
 import { mapLimited } from './limited.ts';
 import { spellPlace, type Place } from './place.ts';
 import type { ImageProgress } from './progress.ts';
 import { compareImages } from './verify-against.ts';
-import { drain, verifyLayer, type LayerCheck, type LayerCheckOptions } from './verify-layer.ts';
+import { drain, openForCheck, verifyLayer, type KnownLayer, type LayerCheck, type LayerCheckOptions } from './verify-layer.ts';
 import { ProblemList, type VerifiedImage, type VerifyReport } from './verify-report.ts';
 
 export interface VerifyOptions {
@@ -43,6 +43,7 @@ export async function verifyImage(place: Place, formats: readonly Format<unknown
   const original = options.against && (await ImageSet.read(options.against, formats, report, options));
   const run = new Run(problems, options);
   const images: VerifiedImage[] = [];
+  const examined = new Map<ReadImage, readonly Format<unknown>[]>();
   const pairs = original ? pair(image, original, problems) : new Map<ReadImage, ReadImage>();
   // Of the original only layers are read, and only those of images that have a partner.
   const compared = [...pairs.values()].flatMap(({ layers }) => layers.filter(({ foreign }) => !foreign).map(({ descriptor }) => descriptor));
@@ -55,12 +56,18 @@ export async function verifyImage(place: Place, formats: readonly Format<unknown
     const other = pairs.get(one);
     if (original && other) {
       const before = await run.layers(original, other);
-      compareImages({ digest: other.descriptor.digest, config: other.config, layers: before }, { digest: one.descriptor.digest, config: one.config, layers }, problems);
+      try {
+        compareImages({ digest: other.descriptor.digest, config: other.config, layers: before }, { digest: one.descriptor.digest, config: one.config, layers }, problems);
+      } catch (error) {
+        // Layers that cannot be put on top of each other.
+        problems.addError(error, { image: one.descriptor.digest });
+      }
       run.release(other);
     }
     run.release(one);
-    await examine(one, formats, image.images.length === 1, problems, options.signal);
+    examined.set(one, await examine(one, formats, image.images.length === 1, problems, options.signal));
   }
+  for (const note of leftOut(examined)) problems.notes.add(note);
   await run.others(image);
   const layers = [...new Map(images.flatMap((one) => one.layers).map((layer) => [layer.digest, layer])).values()];
   const sum = (of: (layer: (typeof layers)[number]) => number): number => layers.reduce((total, layer) => total + of(layer), 0);
@@ -85,15 +92,17 @@ export async function verifyImage(place: Place, formats: readonly Format<unknown
   };
 }
 
-/** The documents that formats keep about an image. */
-async function examine(image: ReadImage, formats: readonly Format<unknown>[], alone: boolean, problems: ProblemList, signal: AbortSignal | undefined): Promise<void> {
+/** The documents that formats keep about an image, and which of them have some. */
+async function examine(image: ReadImage, formats: readonly Format<unknown>[], alone: boolean, problems: ProblemList, signal: AbortSignal | undefined): Promise<readonly Format<unknown>[]> {
   const place = { image: image.descriptor.digest };
   try {
     const said = await examineImage(image, formats, alone, signal);
     for (const message of said.problems) problems.add({ code: 'CORRUPT', message, ...place });
     for (const note of said.notes) problems.notes.add(note);
+    return said.formats;
   } catch (error) {
     problems.addError(error, place);
+    return formats;
   }
 }
 
@@ -153,15 +162,25 @@ class Run {
   }
 
   async layers(side: ImageSet, image: ReadImage): Promise<LayerCheck[]> {
-    return mapLimited(image.layers, this.#options.jobs ?? DEFAULT_JOBS, (layer, signal) => {
+    const signal = this.#options.signal ?? new AbortController().signal;
+    const last = image.layers.at(-1);
+    // An index about the whole image is in the last layer; opened first, its chunks are checked while the other layers go by.
+    const readings = last?.claimed && !this.#checks.has(keyOf(last)) ? await openForCheck(last, image.layers.slice(0, -1).filter((layer) => !this.#checks.has(keyOf(layer))), this.#problems, this.#checkOptions(signal)) : undefined;
+    const whole = readings?.filter(({ open }) => open.describes === 'image') ?? [];
+    const beside = ({ descriptor }: ImageLayer): KnownLayer['beside'] =>
+      whole.flatMap(({ open, chunks }) => (open.blobDigests ?? []).flatMap((digest, blob) => (digest === descriptor.digest ? [{ chunks, blob }] : [])));
+    const check = (layer: ImageLayer, either: AbortSignal): Promise<LayerCheck> => {
       const key = keyOf(layer);
-      let check = this.#checks.get(key);
-      if (!check) {
-        check = this.#layer(side, layer, signal);
-        this.#checks.set(key, check);
+      let begun = this.#checks.get(key);
+      if (!begun) {
+        begun = this.#layer(side, layer, either, layer === last ? { ...(readings && { readings }) } : { beside: beside(layer) ?? [] });
+        this.#checks.set(key, begun);
       }
-      return check;
-    }, this.#options.signal);
+      return begun;
+    };
+    const others = whole.length > 0 ? image.layers.slice(0, -1) : image.layers;
+    const checks = await mapLimited(others, this.#options.jobs ?? DEFAULT_JOBS, check, signal);
+    return whole.length > 0 && last ? [...checks, await check(last, signal)] : checks;
   }
 
   /** Configs, attestations, artifacts: only size and digest. */
@@ -173,8 +192,8 @@ class Run {
     }, this.#options.signal);
   }
 
-  async #layer(side: ImageSet, layer: ImageLayer, signal: AbortSignal): Promise<LayerCheck> {
-    const check = await verifyLayer(side.place.store, layer, this.#problems, this.#checkOptions(signal));
+  async #layer(side: ImageSet, layer: ImageLayer, signal: AbortSignal, known: KnownLayer): Promise<LayerCheck> {
+    const check = await verifyLayer(side.place.store, layer, this.#problems, this.#checkOptions(signal), known);
     this.#done(layer.descriptor);
     if (this.#options.against) return check;
     const { tree: _unused, ...rest } = check;
@@ -183,7 +202,7 @@ class Run {
 
   #checkOptions(signal: AbortSignal): LayerCheckOptions {
     const { maxLayerSize = DEFAULT_MAX_LAYER_SIZE, progress } = this.#options;
-    return { maxLayerSize, signal, moved: (bytes) => progress?.({ type: 'bytes', bytes }) };
+    return { maxLayerSize, signal, contents: this.#options.against !== undefined, moved: (bytes) => progress?.({ type: 'bytes', bytes }) };
   }
 
   #done({ digest, size }: Descriptor): void {

@@ -5,12 +5,22 @@ import type { Chunk } from '../core/types.ts';
  * of several layers may share one cache and one budget.
  */
 export class ChunkCache {
-  readonly maxBytes: number;
+  #maxBytes: number;
   readonly #kept = new Map<Chunk, Uint8Array>();
   #bytes = 0;
 
   constructor(maxBytes: number) {
-    this.maxBytes = maxBytes;
+    this.#maxBytes = maxBytes;
+  }
+
+  get maxBytes(): number {
+    return this.#maxBytes;
+  }
+
+  /** What is too much then goes at once. */
+  set maxBytes(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+    this.#shrink();
   }
 
   /** Bytes kept now. */
@@ -39,8 +49,12 @@ export class ChunkCache {
     const own = bytes.buffer.byteLength > bytes.length * 2 ? new Uint8Array(bytes) : bytes;
     this.#kept.set(chunk, own);
     this.#bytes += own.length;
+    this.#shrink();
+  }
+
+  #shrink(): void {
     for (const [key, value] of this.#kept) {
-      if (this.#bytes <= this.maxBytes) break;
+      if (this.#bytes <= this.#maxBytes) break;
       this.#kept.delete(key);
       this.#bytes -= value.length;
     }

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { digestLike } from '../core/digest.ts';
 import { corrupt, isAbort, LazypullError, printable, throwIfAborted } from '../core/errors.ts';
 import { checkRange } from '../core/source.ts';
@@ -8,8 +9,10 @@ import { planRequests, storedOrder, type PlanOptions, type RangeRequest } from '
 /** Largest chunk, stored or inflated, that is taken into memory: 256 MiB. Lazy formats use 4 MiB or less. */
 export const MAX_CHUNK = 256 * 1024 * 1024;
 /** Units that hold several chunks are inflated as a whole up to this size, so that neighbours come for free. */
-const MAX_SHARED_UNIT = 32 * 1024 * 1024;
+export const MAX_SHARED_UNIT = 32 * 1024 * 1024;
 const PARALLEL_REQUESTS = 4;
+/** Inflating goes on for this long (ms) until others get their turn. */
+const SLICE = 10;
 
 export interface LoadOptions {
   readonly signal?: AbortSignal;
@@ -24,13 +27,16 @@ export class ChunkLoader {
   readonly #layer: OpenLayer;
   readonly #plan: PlanOptions;
   readonly #cache: ChunkCache;
+  readonly #maxUnit: number;
   readonly #underWay = new Map<Chunk, Promise<Loaded>>();
   #stored: readonly Chunk[] | undefined;
 
-  constructor(layer: OpenLayer, plan: PlanOptions, cache: ChunkCache) {
+  /** `maxUnit`: units of several chunks are inflated as a whole up to this size; by default if what was not asked for can be kept. */
+  constructor(layer: OpenLayer, plan: PlanOptions, cache: ChunkCache, maxUnit = Math.min(MAX_SHARED_UNIT, cache.maxBytes)) {
     this.#layer = layer;
     this.#plan = plan;
     this.#cache = cache;
+    this.#maxUnit = maxUnit;
   }
 
   /** The inflated bytes of each chunk; stored and inflated bytes are held against the digests that it has. */
@@ -87,10 +93,17 @@ export class ChunkLoader {
 
   async #fetch(request: RangeRequest, options: LoadOptions): Promise<Loaded> {
     const source = this.#layer.sources[request.blob] as ByteSource;
+    this.#layer.prepare?.(request.chunks, options.signal);
     const packed = await source.read(request.offset, request.length, options.signal);
     const loaded = new Map<Chunk, Uint8Array>();
+    let until = performance.now() + SLICE;
     for (const chunk of request.chunks) {
       if (loaded.has(chunk)) continue;
+      if (performance.now() > until) {
+        await turn();
+        throwIfAborted(options.signal);
+        until = performance.now() + SLICE;
+      }
       const from = chunk.offset - request.offset;
       const stored = packed.subarray(from, from + chunk.length);
       checkPacked(chunk, stored, options);
@@ -126,7 +139,7 @@ export class ChunkLoader {
     if (members.some((member) => member.packedDigest !== chunk.packedDigest)) return undefined;
     const unit = { blob: chunk.blob, offset: chunk.offset, length: stored.length, size: 0 };
     for (const member of members) unit.size = Math.max(unit.size, (member.skip ?? 0) + member.size);
-    if (unit.size > Math.min(MAX_SHARED_UNIT, this.#cache.maxBytes)) return undefined;
+    if (unit.size > this.#maxUnit) return undefined;
     let bytes: Uint8Array;
     try {
       bytes = await this.#layer.inflate(unit, stored);

@@ -16,8 +16,9 @@ export interface LayerReaderOptions extends PlanOptions {
 export const DEFAULT_CACHE_BYTES = 64 * 1024 * 1024;
 /** Longest read into one array: 1 GiB. More is for `stream`. */
 const MAX_READ = 1024 * 1024 * 1024;
-/** Inflated bytes of one step of a stream; two steps are in memory at a time. */
-const STEP = 16 * 1024 * 1024;
+/** Inflated bytes of one step of a stream, and steps that are under way while one is being used. */
+const STEP = 4 * 1024 * 1024;
+const AHEAD = 2;
 
 interface Piece {
   readonly chunk: Chunk;
@@ -91,11 +92,19 @@ export class LayerReader {
       step.catch(() => undefined);
       return step;
     };
+    const under: Promise<Step>[] = [];
+    const fill = (): void => {
+      while (under.length < AHEAD) {
+        const step = start();
+        if (!step) return;
+        under.push(step);
+      }
+    };
     try {
-      let ahead = start();
-      while (ahead) {
-        const parts = await ahead;
-        ahead = start();
+      fill();
+      for (let step = under.shift(); step; step = under.shift()) {
+        const parts = await step;
+        fill();
         for (const part of parts) {
           digester?.update(part);
           yield part;

@@ -1,6 +1,7 @@
 import { encodeName } from '../core/bytes.ts';
 import { corrupt, LazypullError, printable } from '../core/errors.ts';
 import type { Attributes, DirectoryNode, FileNode } from '../core/types.ts';
+import { LinkBelow, NO_XATTRS, NodeMaker, ownName, withChildren } from './nodes.ts';
 
 /** A directory as an archive names it: attributes only, its children arrive as entries of their own. */
 export interface DirectoryAttributes extends Attributes {
@@ -10,6 +11,8 @@ export interface DirectoryAttributes extends Attributes {
 export interface TreeLimits {
   /** Names in the tree, implied directories included; more are refused with LIMIT. Default 2 000 000. */
   readonly maxNodes?: number;
+  /** Hard links to what this layer does not have stay as `LinkBelow`; otherwise they are CORRUPT. */
+  readonly linksBelow?: boolean;
 }
 
 /** Longest name of one directory entry, bytes (NAME_MAX of Linux). */
@@ -18,14 +21,11 @@ const MAX_NAME_BYTES = 255;
 const MAX_PATH_LENGTH = 16_384;
 
 const MAX_NODES = 2_000_000;
-const NO_XATTRS: ReadonlyMap<string, Uint8Array> = new Map();
-const IMPLIED: Omit<DirectoryNode, 'children'> = {
-  type: 'directory', mode: 0o755, uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 }, xattrs: NO_XATTRS, implied: true,
-};
+const IMPLIED: DirectoryNode = { type: 'directory', mode: 0o755, uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 }, xattrs: NO_XATTRS, children: new Map(), implied: true };
 
 /** A directory nobody described: mode 0755, root's, epoch. */
 export function impliedDirectory(): DirectoryNode {
-  return { ...IMPLIED, children: new Map() };
+  return withChildren(IMPLIED, new Map());
 }
 
 /**
@@ -36,9 +36,13 @@ export function impliedDirectory(): DirectoryNode {
  * Paths are clean: no leading slash, no empty, `.` or `..` component; '' is the root. Anything else is CORRUPT.
  */
 export class TreeBuilder {
+  /** For the nodes that are added: what repeats in the tree is then in memory once. */
+  readonly make = new NodeMaker();
   #root = impliedDirectory();
   #nodes = 0;
   readonly #maxNodes: number;
+  /** By target; undefined when there may be none. */
+  readonly #linksBelow: Map<string, LinkBelow> | undefined;
   /** Stand-ins for hard links whose target has not been seen yet. */
   readonly #pending = new Map<FileNode, { readonly path: string; readonly target: string }>();
   /** Archives list a directory's files together, so the last parent is nearly always the next one. */
@@ -47,6 +51,7 @@ export class TreeBuilder {
 
   constructor(limits: TreeLimits = {}) {
     this.#maxNodes = limits.maxNodes ?? MAX_NODES;
+    this.#linksBelow = limits.linksBelow ? new Map() : undefined;
   }
 
   /** Names put into the tree so far, implied directories included; replaced ones still count. */
@@ -57,7 +62,7 @@ export class TreeBuilder {
   add(path: string, node: Exclude<FileNode, DirectoryNode> | DirectoryAttributes): void {
     if (path === '') {
       if (node.type !== 'directory') throw corrupt(`the root of the layer is a ${node.type}, not a directory`);
-      this.#root = { ...node, children: this.#root.children };
+      this.#root = this.make.directory(node, this.#root.children);
       this.#last = undefined;
       return;
     }
@@ -66,17 +71,17 @@ export class TreeBuilder {
     if (node.type !== 'directory') {
       this.#put(parent, name, node, old);
     } else if (old?.type === 'directory') {
-      parent.children.set(name, { ...node, children: old.children });
+      parent.children.set(name, this.make.directory(node, old.children));
       // The parent's map holds a new object now; a remembered one would be the old.
       this.#last = undefined;
     } else {
-      this.#put(parent, name, { ...node, children: new Map() }, old);
+      this.#put(parent, name, this.make.directory(node), old);
     }
   }
 
   /**
    * Gives the inode at `target` a further name. A target that comes later in the archive is resolved by `finish`;
-   * one that is missing, a directory or part of a circle is CORRUPT.
+   * one that is a directory or part of a circle is CORRUPT, and so is a missing one unless it may be in a layer below.
    */
   link(path: string, target: string): void {
     if (path === '') throw corrupt('the root of the layer is a hard link');
@@ -87,10 +92,15 @@ export class TreeBuilder {
     const { parent, name } = this.#place(path);
     let node = found;
     if (!node || this.#pending.has(node)) {
-      node = { type: 'fifo', mode: 0, uid: 0, gid: 0, mtime: IMPLIED.mtime, xattrs: NO_XATTRS };
+      node = this.make.fifo(IMPLIED);
       this.#pending.set(node, { path, target });
     }
     this.#put(parent, name, node, parent.children.get(name));
+  }
+
+  /** Files of layers below that hard links name; complete after `finish`. */
+  get linksBelow(): number {
+    return this.#linksBelow?.size ?? 0;
   }
 
   /** The finished tree; the builder must not be used afterwards. */
@@ -109,8 +119,8 @@ export class TreeBuilder {
     const seen = new Set<FileNode>();
     let path = start;
     for (;;) {
-      const node = nodeAt(this.#root, path);
       const from = chain.at(-1) ?? start;
+      const node = nodeAt(this.#root, path) ?? this.#below(path);
       if (!node) throw badLink(from, path, 'which is not in this layer');
       if (node.type === 'directory') throw badLink(from, path, 'which is a directory');
       const link = this.#pending.get(node);
@@ -126,6 +136,14 @@ export class TreeBuilder {
       chain.push(path);
       path = link.target;
     }
+  }
+
+  #below(target: string): LinkBelow | undefined {
+    const known = this.#linksBelow?.get(target);
+    if (known || !this.#linksBelow) return known;
+    const link = new LinkBelow(target);
+    this.#linksBelow.set(target, link);
+    return link;
   }
 
   #place(path: string): { parent: DirectoryNode; name: string } {
@@ -165,7 +183,7 @@ export class TreeBuilder {
       parent.children.delete(name);
       if (old.type === 'directory') this.#last = undefined;
     }
-    parent.children.set(name, node);
+    parent.children.set(ownName(name), node);
   }
 }
 

@@ -83,7 +83,7 @@ it('small files take 96 bytes of metadata and their entry', async () => {
   const plan = planErofs(root, { devices: contents.devices, place: contents.place });
   const names = plan.inventory.nameSizes;
   let bytes = 0;
-  for (let i = 0; i < names.length; i += 1) bytes += names.at(i);
+  for (let i = 0; i < names.length; i += 1) bytes += names[i] as number;
   assert.ok((plan.size - bytes) / plan.inventory.inodes <= 110, `${(plan.size - bytes) / plan.inventory.inodes} bytes per inode`);
 });
 

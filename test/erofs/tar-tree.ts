@@ -8,7 +8,7 @@ import { TarReader } from '../../src/tar/read.ts';
 /** The tree of a plain tar whose files' content is where the tar has it: chunks of blob `layer`, offsets in the tar. */
 export async function tarTree(stream: ByteStream, layer: number): Promise<{ readonly root: DirectoryNode; readonly size: number }> {
   const reader = new TarReader(stream);
-  const tree = new TreeBuilder();
+  const tree = new TreeBuilder({ linksBelow: true });
   for (let entry = await reader.next(); entry; entry = await reader.next()) {
     const path = cleanPath(entry.path);
     const attributes = attributesOf(entry);

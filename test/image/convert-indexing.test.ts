@@ -356,6 +356,37 @@ describe('what an index lists', () => {
     await assert.rejects(run(memory, target, choose(estargz), { mergeIndex: true }), { code: 'USAGE' });
   });
 
+  it('merged, artifacts about the converted images are listed too, and lead to them', async () => {
+    const memory = openMemory();
+    const originals = await multi(memory);
+    const inner = openMemory();
+    const pushed: Descriptor[] = [];
+    const target = wrapped(inner, {
+      push(descriptor, open, signal) {
+        pushed.push(descriptor);
+        return inner.push(descriptor, open, signal);
+      },
+    });
+    const { format } = testIndexing();
+    const marked = { ...estargz, osFeature: 'test.lazy' };
+    await run(memory, target, [choose(marked, {}), choose(format, {})], { mergeIndex: true });
+    const { manifests } = await indexOf(target);
+    assert.equal(manifests.length, 7);
+    assert.deepEqual(manifests.slice(0, 3), originals);
+    for (const [at, platform] of [[3, LINUX], [4, ARM]] as const) {
+      const [image, artifact] = [manifests[at], manifests[at + 2]] as [Descriptor, Descriptor];
+      const marks = { ...platform, 'os.features': ['test.lazy'] };
+      assert.deepEqual([image.platform, artifact.platform, artifact.artifactType], [marks, marks, TEST_BINDING.artifactType]);
+      assert.equal(artifact.annotations?.[TEST_BINDING.imageKey], image.digest);
+      assert.equal(image.annotations?.[TEST_BINDING.artifactKey], artifact.digest);
+      assert.equal((await manifestOf(target, image)).annotations?.[TEST_BINDING.artifactKey], artifact.digest);
+    }
+    // Nothing is stored that nobody lists.
+    const listed = new Set([(await target.resolve('out')).digest, ...manifests.map(({ digest }) => digest)]);
+    for (const { digest, mediaType } of pushed) if (mediaType === OCI.manifest || mediaType === OCI.index) assert.ok(listed.has(digest), `${mediaType} ${digest}`);
+    assert.ok((await verifyImage({ store: target, reference: 'out' }, [estargz])).ok);
+  });
+
   it('new layers make old artifacts void, their names in annotations included', async () => {
     const memory = openMemory();
     await multi(memory);

@@ -4,6 +4,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { LazypullError, type ErrorCode } from '../../src/core/errors.ts';
 import { streamOf } from '../../src/core/stream.ts';
 import { scanTar, type ScanOptions } from '../../src/image/scan.ts';
+import type { LinkBelow } from '../../src/layer/nodes.ts';
 import { nodeAt } from '../../src/layer/tree.ts';
 import { tarOf, type Entry } from './fixture.ts';
 
@@ -74,6 +75,8 @@ it('scanTar reads what is behind the end of the archive, which the diffID covers
 it('scanTar refuses what has no place in a tree', async () => {
   await assert.rejects(scan([{ path: '../up', content: '' }]), fails('CORRUPT', /up/));
   await assert.rejects(scan([{ path: 'a', type: 'hardlink', linkName: 'gone' }]), fails('CORRUPT', /a points to gone/));
+  const { root } = await scan([{ path: 'a', type: 'hardlink', linkName: 'gone' }], { linksBelow: true });
+  assert.equal((root.children.get('a') as LinkBelow).target, 'gone');
   await assert.rejects(scan([{ path: 'a', content: 'x'.repeat(10_000) }], { maxSize: 5000 }), fails('LIMIT'));
   await assert.rejects(scan([{ path: 'a', content: '' }], { signal: AbortSignal.abort() }), fails('CANCELLED'));
   await assert.rejects(scanTar(streamOf(tarOf([{ path: 'a', content: 'x' }]).subarray(0, 512)), { what: 'test tar' }), fails('CORRUPT', /test tar/));

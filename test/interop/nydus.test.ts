@@ -12,6 +12,7 @@ import { convertByNydus, createLayout, putSource, sourceLayers, unpackBootstrap,
 import { haveFuse, openNydusTools, type NydusTools } from './nydus-tools.ts';
 import { FOREIGN } from './nydus-variants.ts';
 import { layoutManifest, unpack } from './steps.ts';
+import { tortureImage } from './torture-layers.ts';
 
 const FS_VERSION = 'containerd.io/snapshot/nydus-fs-version';
 const BOOTSTRAP = 'containerd.io/snapshot/nydus-bootstrap';
@@ -55,7 +56,7 @@ async function convertToNydus(t: TestContext, image: SourceImage, ...flags: read
 }
 
 const OURS: readonly (readonly [name: string, images: readonly string[], flags: readonly string[]])[] = [
-  ['default options', ['tiny', 'debian', 'nginx', 'python'], []],
+  ['default options', ['tiny', 'torture', 'debian', 'python'], []],
   ['lz4 and SHA-256', ['tiny', 'nginx'], ['--compressor', 'lz4', '--digester', 'sha256', '--chunk-size', '64K']],
   ['nothing compressed', ['tiny'], ['--compressor', 'none', '--chunk-size', '4K']],
   ['batches', ['tiny', 'nginx'], ['--batch-size', '128K']],
@@ -86,7 +87,7 @@ test('Nydus mounts our images over gzip layers that stay as they are', (t) => mo
 async function mountOurs(t: TestContext, images: readonly string[], ...flags: readonly string[]): Promise<void> {
   const all = await nydusTools(t);
   if (all.length === 0 || !canCompare(t)) return;
-  for (const image of sourceImages(t, images)) {
+  for (const image of [...sourceImages(t, images), ...(images.includes('torture') ? [tortureImage(t)] : [])]) {
     const since = Date.now() - 1000;
     const wanted = await readTree(await unpack(t, `oci:${image.layout}:${image.tag}`), since);
     const { folder, bootstrap, blobs } = await convertToNydus(t, image, ...flags);

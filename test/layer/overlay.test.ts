@@ -12,7 +12,7 @@ type Entry = [string, Parameters<TreeBuilder['add']>[1] | string];
 
 /** A string as the second element is the target of a hard link. */
 function layer(...entries: Entry[]): DirectoryNode {
-  const builder = new TreeBuilder();
+  const builder = new TreeBuilder({ linksBelow: true });
   for (const [path, node] of entries) {
     if (typeof node === 'string') builder.link(path, node);
     else builder.add(path, node);
@@ -98,12 +98,39 @@ it('hard links inside a layer stay one inode', () => {
   assert.notEqual(nodeAt(merged, 'a'), nodeAt(merged, 'b'));
 });
 
+it('hard links to files of lower layers are names of those files', () => {
+  const lower = layer(['d/a', file('x')], ['d/b', file('y')], ['to', symlink('d')]);
+  const upper = layer(['d/again', 'd/a'], ['moved', 'd/b'], ['d/.wh.b', file()], ['new/deep/far', 'to/a'], ['d/a2', 'd/again']);
+  const merged = mergeLayers([layer(['other', file()]), lower, upper]);
+  assert.deepEqual(paths(merged), ['d', 'd/a', 'd/a2', 'd/again', 'moved', 'new', 'new/deep', 'new/deep/far', 'other', 'to']);
+  for (const path of ['d/a', 'd/again', 'd/a2', 'new/deep/far']) assert.equal(nodeAt(merged, path), nodeAt(lower, 'd/a'), path);
+  assert.equal(nodeAt(merged, 'moved'), nodeAt(lower, 'd/b'));
+  // Not what the link's own layer puts there, if that is what it is called.
+  const replaced = mergeLayers([lower, upper, layer(['d/a', file('newer')]), layer(['last', 'd/again'])]);
+  assert.equal(nodeAt(replaced, 'last'), nodeAt(lower, 'd/a'));
+  for (const [roots, text] of [[[upper], /d\/again.*d\/a, which is neither/], [[lower, layer(['x/y', 'd'])], /x\/y.*d, which is a directory/], [[lower, layer(['.wh.d', file()]), layer(['x', 'd/a'])], /neither/]] as const) {
+    assert.throws(() => mergeLayers(roots), (error) => error instanceof LazypullError && error.code === 'CORRUPT' && text.test(error.message), String(text));
+  }
+});
+
 it('leaves the layers as they were', () => {
   const lower = layer(['d/a', file()], ['x', file()]);
   const upper = layer(['d/.wh.a', file()], ['.wh.x', file()], ['d/new', file()]);
   const before = [paths(lower), paths(upper)];
   mergeLayers([lower, upper, upper]);
   assert.deepEqual([paths(lower), paths(upper)], before);
+});
+
+it('shares what only one layer knows', () => {
+  const lower = layer(['only/a/x', file()], ['both/kept/x', file()], ['both/y', file()]);
+  const upper = layer(['both/z', file()], ['new/a/b', file()], ['whited/deep/.wh.x', file()], ['whited/clean/y', file()]);
+  const merged = mergeLayers([lower, upper]);
+  for (const [path, from] of [['only', lower], ['both/kept', lower], ['new', upper], ['whited/clean', upper]] as const) assert.equal(nodeAt(merged, path), nodeAt(from, path), path);
+  for (const [path, from] of [['both', lower], ['both', upper], ['whited', upper]] as const) assert.notEqual(nodeAt(merged, path), nodeAt(from, path), path);
+  const again = mergeLayers([lower, upper, layer(['only/a/.wh.x', file()], ['both/kept/new', file()])]);
+  assert.deepEqual(paths(again).filter((path) => /^only|^both\/kept/.test(path)), ['both/kept', 'both/kept/new', 'both/kept/x', 'only', 'only/a']);
+  assert.ok(nodeAt(lower, 'only/a/x') && !nodeAt(lower, 'both/kept/new'));
+  assert.equal(mergeLayers([lower]), lower);
 });
 
 it('merges trees deeper than the call stack', () => {
@@ -123,7 +150,9 @@ it('agrees with a model of path sets', () => {
       for (const [p, isDirectory] of entries) builder.add(p, isDirectory && !p.includes('.wh.') ? directory() : file());
       return builder.finish();
     });
+    const before = roots.map(paths);
     assert.deepEqual(new Set(paths(mergeLayers(roots))), model(roots));
+    assert.deepEqual(roots.map(paths), before);
   }));
 });
 

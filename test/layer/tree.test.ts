@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { LazypullError } from '../../src/core/errors.ts';
 import type { FileNode } from '../../src/core/types.ts';
+import { LinkBelow } from '../../src/layer/nodes.ts';
 import { nodeAt, TreeBuilder } from '../../src/layer/tree.ts';
 import { walk } from '../../src/layer/walk.ts';
 import { directory, file, symlink } from './nodes.ts';
@@ -208,6 +209,25 @@ describe('TreeBuilder.link', () => {
     circle.link('a', 'b');
     circle.link('b', 'c');
     circle.link('c', 'a');
+    assert.throws(() => circle.finish(), corrupt(/circle/));
+  });
+
+  it('leaves links to files of lower layers open where there may be some', () => {
+    const builder = new TreeBuilder({ linksBelow: true });
+    builder.link('a', 'b');
+    builder.link('b', 'd/below');
+    builder.link('c', 'd/below');
+    builder.link('e', 'here');
+    builder.add('here', file('x'));
+    const root = builder.finish();
+    const a = nodeAt(root, 'a');
+    assert.ok(a instanceof LinkBelow && a.target === 'd/below');
+    assert.ok(nodeAt(root, 'b') === a && nodeAt(root, 'c') === a, 'one inode');
+    assert.equal(nodeAt(root, 'e'), nodeAt(root, 'here'));
+    assert.equal(builder.linksBelow, 1);
+    const circle = new TreeBuilder({ linksBelow: true });
+    circle.link('a', 'b');
+    circle.link('b', 'a');
     assert.throws(() => circle.finish(), corrupt(/circle/));
   });
 

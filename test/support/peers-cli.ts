@@ -37,7 +37,7 @@ export interface SourceImage {
 }
 
 /**
- * The bundled image, and the real ones that LAZYPULL_IMAGES (an OCI layout with tags nginx, python) offers. Real images
+ * The bundled image, and the real ones that LAZYPULL_IMAGES (an OCI layout with some of the tags debian, nginx, python, torch) offers. Real images
  * are named in the test's output, so that a run without them can be told apart.
  */
 export function sourceImages(t: Scope, which: readonly string[] = ['tiny', 'nginx']): readonly SourceImage[] {
@@ -52,6 +52,7 @@ export function sourceImages(t: Scope, which: readonly string[] = ['tiny', 'ngin
     ['debian', [['/bin/cat', '/etc/os-release'], /ID=debian/]],
     ['nginx', [['/usr/sbin/nginx', '-v'], /nginx version/]],
     ['python', [['/usr/bin/python3', '-c', 'import numpy; print("sum", numpy.ones(2).sum())'], /sum 2\.0/]],
+    ['torch', [['/usr/bin/python3', '-c', 'import torch; print("sum", torch.ones(2).sum().item())'], /sum 2\.0/]],
   ]);
   for (const name of which) {
     const command = commands.get(name);

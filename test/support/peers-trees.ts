@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
-import { must } from './peers.ts';
+import { run } from './peers.ts';
 
 /** What can be known of a file: a line of facts, and apart from it the time. */
 export interface Facts {
@@ -69,9 +69,11 @@ async function hashFile(path: Buffer): Promise<string> {
   return hash.digest('hex');
 }
 
-/** xattrs of a whole tree with one run of getfattr. The kernel's own bookkeeping is left out. */
+/** xattrs of a whole tree with one run of getfattr. The kernel's own bookkeeping is left out; a file system may have none at all. */
 async function readXattrs(root: string): Promise<ReadonlyMap<string, string>> {
-  const ran = await must('getfattr', ['-R', '-h', '-P', '-d', '-m', '-', '-e', 'hex', '--absolute-names', '.'], { cwd: root });
+  const ran = await run('getfattr', ['-R', '-h', '-P', '-d', '-m', '-', '-e', 'hex', '--absolute-names', '.'], { cwd: root });
+  const complaints = ran.stderr.split('\n').filter((line) => line !== '' && !line.endsWith(': Operation not supported'));
+  if (complaints.length > 0 || (ran.code !== 0 && ran.stderr === '')) throw new Error(`getfattr: status ${ran.code ?? ran.signal}\n${complaints.join('\n').slice(0, 2000)}`);
   const all = new Map<string, string>();
   for (const block of ran.stdout.toString('latin1').split('\n\n')) {
     const [first = '', ...lines] = block.split('\n');

@@ -12,6 +12,12 @@ import { CHUNK_ROW_SIZE, decodeChunkRow } from '../../../formats/nydus/bootstrap
 import { ANNOTATION, BLOB_MEDIA_TYPE } from '../../../formats/nydus/layout.ts';
 import { readBootstrapLayer } from '../../../formats/nydus/read-bootstrap.ts';
 import { readRafsHead } from '../../../formats/nydus/read-head.ts';
+import { nydus } from '../../../formats/nydus/index.ts';
+import { openNydus } from '../../../formats/nydus/read.ts';
+import { verifyImage } from '../../../src/image/verify.ts';
+import type { StoredLayer } from '../../../src/core/format.ts';
+import { nodeAt } from '../../../src/layer/tree.ts';
+import { walk } from '../../../src/layer/walk.ts';
 import { openErofs } from '../../../src/erofs/read.ts';
 import type { OpenImage } from '../../../src/image/open.ts';
 import { archive, entries } from '../../support/tar-blocks.ts';
@@ -42,6 +48,20 @@ async function bootstrapOf(image: OpenImage): Promise<{ readonly bytes: Uint8Arr
 test('whiteouts, opaque directories, other types and hard links: the merged tree', async () => {
   const { image } = await convertTars([base(), upper()]);
   await assertShows(image, [base(), upper()], 'two layers');
+});
+
+test('hard links across layers: one inode in the image, and none in the layer that has only the link', async () => {
+  const tars = [base(), archive(entries(hardlink('usr/bin/third', 'usr/bin/tool'), hardlink('moved', 'etc/shadow'), file('etc/.wh.shadow'), file('own', noise(3000, 8)))), archive(entries(hardlink('fourth', 'bin/third')))];
+  const { image, store } = await convertTars(tars);
+  await assertShows(image, tars, 'across layers');
+  const root = await image.tree();
+  const names = ['usr/bin/tool', 'usr/bin/alias', 'usr/bin/third', 'fourth'].map((path) => nodeAt(root, path));
+  assert.ok(names[0] && new Set(names).size === 1);
+  const report = await verifyImage({ store, reference: 'lazy' }, [nydus], { against: { store, reference: 'plain' } });
+  assert.deepEqual(report.problems, []);
+  const second = image.layers[1]?.stored as StoredLayer;
+  const alone = await openNydus({ descriptor: second.descriptor, source: second.source });
+  assert.deepEqual([...walk(alone.index.root, { sorted: true })].map(({ path }) => path), ['', 'etc', 'etc/.wh.shadow', 'own', 'usr', 'usr/bin']);
 });
 
 test('the manifest: blobs and the bootstrap layer, diffIDs and history that fit them', async () => {

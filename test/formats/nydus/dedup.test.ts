@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Digest } from '../../../src/core/digest.ts';
 import { LazypullError } from '../../../src/core/errors.ts';
 import type { StoredImage } from '../../../src/core/format.ts';
 import type { ImageStore } from '../../../src/core/types.ts';
 import { openStoredImage } from '../../../src/image/open.ts';
 import { openMemory } from '../../../src/oci/memory.ts';
 import { BLOB_MEDIA_TYPE } from '../../../formats/nydus/layout.ts';
+import { client } from '../../oci/scripted.ts';
+import { startFaultRegistry } from '../../support/fault-registry.ts';
 import { archive, entries } from '../../support/tar-blocks.ts';
 import { file } from '../../support/tar-corpus.ts';
 import { noise } from '../../support/noise.ts';
@@ -63,6 +66,38 @@ test('chunks of a dictionary are not stored again, and its blobs come along as f
   assert.equal(names.length, 3);
   assert.ok(names.includes(dictionary.layers[0]?.digest ?? '') && names.includes(dictionary.layers[1]?.digest ?? ''));
   assert.equal(new Set(names).size, 3);
+});
+
+test('blobs of a dictionary in the same registry are mounted: not one of their bytes is asked for or sent', async () => {
+  const [a, b, c] = [noise(400_000, 1), noise(300_000, 2), noise(50_000, 3)] as const;
+  const tars = [archive(entries(file('new', c), file('old', a), file('both', b)))];
+  for (const mount of ['on', 'refused'] as const) {
+    const registry = await startFaultRegistry({ isolated: true, mount });
+    const from = client(registry.host, 'base/dictionary').store;
+    const to = client(registry.host, 'team/app').store;
+    try {
+      const dictionary = await dictionaryOf([archive(entries(file('a', a))), archive(entries(file('b', b)))], {}, from);
+      const foreign = dictionary.layers.slice(0, 2).map(({ digest }) => digest);
+      const before = registry.log.length;
+      const { image } = await convertTars(tars, { chunkDict: dictionary }, { store: to });
+      const log = registry.log.slice(before);
+      assert.deepEqual(blobsOf(image).map(({ digest }) => foreign.includes(digest as Digest)), [false, true, true]);
+      for (const digest of foreign) {
+        const about = log.filter(({ target }) => decodeURIComponent(target).includes(digest));
+        const mounts = about.filter(({ method, target }) => method === 'POST' && target.includes('mount='));
+        const fetched = about.filter(({ method }) => method === 'GET').length;
+        // A registry that does not mount gets the bytes, once.
+        assert.deepEqual({ mounts: mounts.length, status: mounts[0]?.status, fetched }, mount === 'on' ? { mounts: 1, status: 201, fetched: 0 } : { mounts: 1, status: 202, fetched: 1 });
+      }
+      const received = log.reduce((sum, entry) => sum + entry.received, 0);
+      // The source goes there as a plain tar first.
+      assert.ok(received - (tars[0] as Uint8Array).length < (mount === 'on' ? 100_000 : 900_000), `${received} bytes`);
+      await assertShows(image, tars, `mount ${mount}`);
+    } finally {
+      await Promise.all([from.close(), to.close()]);
+      await registry.close();
+    }
+  }
 });
 
 test('a dictionary of batches is one as well', async () => {

@@ -44,7 +44,7 @@ export async function expectedTree(tars: readonly Uint8Array[]): Promise<Directo
   const roots: DirectoryNode[] = [];
   for (const tar of tars) {
     const reader = new TarReader(tarInput(tar).tar());
-    const tree = new TreeBuilder();
+    const tree = new TreeBuilder({ linksBelow: true });
     for (let entry = await reader.next(); entry; entry = await reader.next()) {
       checkPath(entry);
       const path = cleanPath(entry.path);

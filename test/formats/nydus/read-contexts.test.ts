@@ -3,71 +3,23 @@ import { describe, it } from 'node:test';
 import { deflateRawSync, gzipSync } from 'node:zlib';
 import { concat } from '../../../src/core/bytes.ts';
 import { LazypullError, type ErrorCode } from '../../../src/core/errors.ts';
-import { MemorySource } from '../../../src/core/source.ts';
-import type { Chunk, OpenLayer } from '../../../src/core/types.ts';
-import { gunzip } from '../../../src/codec/gzip.ts';
+import type { Chunk } from '../../../src/core/types.ts';
 import { zstdCompress } from '../../../src/codec/zstd.ts';
-import { streamOf } from '../../../src/core/stream.ts';
 import { crc32c } from '../../../src/erofs/crc32c.ts';
 import { ChunkCache } from '../../../src/layer/cache.ts';
 import { ChunkLoader } from '../../../src/layer/chunks.ts';
-import { impliedDirectory } from '../../../src/layer/tree.ts';
-import type { BlobEntry } from '../../../formats/nydus/bootstrap-layout.ts';
-import {
-  CHUNK_FLAG, CHUNK_INFO_V1_SIZE, CHUNK_INFO_V2_SIZE, encodeBatchContext, encodeChunkInfoV1, encodeChunkInfoV2, encodeZranContext, type ChunkInfo, type ContextHeader,
-} from '../../../formats/nydus/context-layout.ts';
+import { CHUNK_FLAG, encodeBatchContext, encodeZranContext, type ChunkInfo, type ContextHeader } from '../../../formats/nydus/context-layout.ts';
 import { BLOB_FEATURE } from '../../../formats/nydus/layout.ts';
-import { isRight, RafsChunk } from '../../../formats/nydus/read-chunks.ts';
-import { readChunks, type BlobChunks } from '../../../formats/nydus/read-contexts.ts';
-import { ChunkInflater } from '../../../formats/nydus/read-inflate.ts';
+import type { BlobChunks } from '../../../formats/nydus/read-contexts.ts';
 import { numbers } from '../../codec/samples.ts';
 import { noise } from '../../support/noise.ts';
-
-const HOME = { blob: 0, compressor: 'zstd', digester: 'sha256' } as const;
-const NONE = new Uint8Array(32);
-
-interface Table {
-  readonly table: Uint8Array;
-  readonly header: ContextHeader;
-  readonly entry: BlobEntry;
-}
-
-/** A table of the given chunks, and of contexts and dictionaries behind them. */
-function tableOf(infos: readonly ChunkInfo[], features: number, contexts: readonly Uint8Array[] = [], dictionaries: Uint8Array = new Uint8Array(0)): Table {
-  const v2 = (features & BLOB_FEATURE.chunkInfoV2) !== 0;
-  const size = v2 ? CHUNK_INFO_V2_SIZE : CHUNK_INFO_V1_SIZE;
-  const view = new DataView(new ArrayBuffer(infos.length * size));
-  for (const [i, info] of infos.entries()) (v2 ? encodeChunkInfoV2 : encodeChunkInfoV1)(view, i * size, info);
-  const table = concat([new Uint8Array(view.buffer), ...contexts, dictionaries]);
-  const sizes = { compressor: 0, offset: 0, compressedSize: table.length, uncompressedSize: table.length };
-  return {
-    table,
-    header: { ...sizes, features, entries: infos.length, contexts: contexts.length, contextsOffset: contexts.length > 0 ? view.byteLength : 0, contextsSize: table.length - view.byteLength },
-    entry: {
-      id: 'a'.repeat(64), index: 0, chunkSize: 1 << 20, chunkCount: infos.length, compressor: 3, digester: 1, features, compressedSize: 1 << 30, uncompressedSize: 2 ** 40, tocSize: 0,
-      contextCompressor: 0, contextOffset: 0, contextCompressedSize: table.length, contextUncompressedSize: table.length, tocDigest: NONE, metaDigest: NONE, metaSize: 0, cipher: 0,
-    },
-  };
-}
-
-function read({ table, header, entry }: Table, dataSize: number): BlobChunks {
-  return readChunks(table, header, entry, HOME, dataSize, 'context table');
-}
+import { blockStarts, contextAt, info, openChunks, readTable, tableOf, type Table } from './made-contexts.ts';
 
 /** Every chunk of a blob, loaded the way files are. */
 async function load(found: BlobChunks, data: Uint8Array): Promise<Uint8Array[]> {
-  const source = new MemorySource(data);
-  const inflater = new ChunkInflater([{ home: HOME, source, found }]);
-  const chunks = found.chunks.toSorted((a, b) => a.offset - b.offset || a.skip - b.skip);
-  const layer: OpenLayer = {
-    format: 'nydus', index: { root: impliedDirectory(), chunks }, sources: [source], indexBytes: 0,
-    inflate: (chunk, packed) => inflater.inflate(chunk, packed), check: (chunk, bytes) => isRight(chunk as RafsChunk, bytes, undefined),
-  };
-  const loaded = await new ChunkLoader(layer, {}, new ChunkCache(1 << 24)).load(found.chunks);
+  const loaded = await new ChunkLoader(openChunks(found, data), {}, new ChunkCache(1 << 24)).load(found.chunks);
   return found.chunks.map((chunk) => loaded.get(chunk as Chunk) as Uint8Array);
 }
-
-const info = (changes: Partial<ChunkInfo>): ChunkInfo => ({ flags: 0, uncompressedOffset: 0, uncompressedSize: 1, compressedOffset: 0, compressedSize: 1, low: 0, high: 0, ...changes });
 
 describe('context tables', () => {
   it('give plain and compressed chunks of both versions', async () => {
@@ -85,7 +37,7 @@ describe('context tables', () => {
         address += Math.ceil(content.length / 4096) * 4096;
       }
       const data = concat(parts);
-      assert.deepEqual((await load(read(tableOf(infos, features), data.length), data)).map((bytes) => Buffer.from(bytes)), contents.map((bytes) => Buffer.from(bytes)));
+      assert.deepEqual((await load(readTable(tableOf(infos, features), data.length), data)).map((bytes) => Buffer.from(bytes)), contents.map((bytes) => Buffer.from(bytes)));
     }
   });
 
@@ -93,9 +45,9 @@ describe('context tables', () => {
     const content = Buffer.from(noise(300));
     const right = info({ flags: CHUNK_FLAG.hasCrc, uncompressedSize: 300, compressedSize: 300, low: crc32c(content) });
     const features = BLOB_FEATURE.aligned | BLOB_FEATURE.chunkInfoV2;
-    assert.equal((await load(read(tableOf([right], features), 300), content))[0]?.length, 300);
+    assert.equal((await load(readTable(tableOf([right], features), 300), content))[0]?.length, 300);
     content[7] = (content[7] as number) ^ 1;
-    await assert.rejects(load(read(tableOf([right], features), 300), content), (error) => error instanceof LazypullError && error.code === 'DIGEST_MISMATCH');
+    await assert.rejects(load(readTable(tableOf([right], features), 300), content), (error) => error instanceof LazypullError && error.code === 'DIGEST_MISMATCH');
   });
 
   it('give chunks out of batches, read with one request', async () => {
@@ -109,10 +61,10 @@ describe('context tables', () => {
     }
     const features = BLOB_FEATURE.aligned | BLOB_FEATURE.chunkInfoV2 | BLOB_FEATURE.batch;
     const table = tableOf(infos, features, [encodeBatchContext({ compressedSize: packed.length, uncompressedSize: low })]);
-    assert.deepEqual((await load(read(table, packed.length), packed)).map((bytes) => Buffer.from(bytes)), members);
+    assert.deepEqual((await load(readTable(table, packed.length), packed)).map((bytes) => Buffer.from(bytes)), members);
     // One that did not become smaller.
     const plain = tableOf(infos, features, [encodeBatchContext({ compressedSize: low, uncompressedSize: low })]);
-    assert.deepEqual((await load(read(plain, low), concat(members))).map((bytes) => Buffer.from(bytes)), members);
+    assert.deepEqual((await load(readTable(plain, low), concat(members))).map((bytes) => Buffer.from(bytes)), members);
   });
 
   it('give chunks of a gzip layer, from contexts inside of its blocks', async () => {
@@ -121,9 +73,7 @@ describe('context tables', () => {
     // Small blocks, and two members.
     const cut = 150_000;
     const packed = Buffer.concat([gzipSync(text.subarray(0, cut), { memLevel: 1 }), gzipSync(text.subarray(cut), { memLevel: 1, level: 9 })]);
-    const starts: { bit: number; out: number; window: Uint8Array; first: boolean }[] = [];
-    const onBlock = (block: { bit: number; out: number; first: boolean; window(): Uint8Array }): void => void starts.push({ bit: block.bit, out: block.out, first: block.first, window: block.first ? new Uint8Array(0) : Uint8Array.from(block.window()) });
-    for await (const _ of gunzip(streamOf(packed), { onBlock }));
+    const starts = await blockStarts(packed);
     assert.ok(starts.length > 20 && new Set(starts.map(({ bit }) => bit % 8)).size > 5, 'blocks begin at all bits');
     const second = starts.findLast(({ first }) => first)?.out ?? 0;
     assert.equal(second, cut);
@@ -132,15 +82,13 @@ describe('context tables', () => {
     const infos: ChunkInfo[] = [];
     const wanted: Buffer[] = [];
     let dictOffset = 0;
-    for (const [i, { bit, out, window, first }] of starts.entries()) {
+    for (const [i, start] of starts.entries()) {
+      const { out, window, first } = start;
       const memberEnd = out < cut ? cut : text.length;
       const end = Math.min(memberEnd, out + 40_000);
       const next = starts.find((other) => other.out >= end && (other.out < cut || out >= cut));
-      const inOffset = Math.ceil(bit / 8);
-      const inSize = (next ? Math.ceil(next.bit / 8) : packed.length) - inOffset;
-      const bits = inOffset * 8 - bit;
       const dictionary = first || window.length === 0 ? new Uint8Array(0) : window.subarray(Math.max(0, window.length - (out < cut ? out : out - cut)));
-      contexts.push(encodeZranContext({ inOffset, outOffset: out, dictOffset, inSize, outSize: end - out, dictSize: dictionary.length, byte: bits > 0 ? (packed[inOffset - 1] as number) : 0, bits }));
+      contexts.push(contextAt(packed, start, dictionary, dictOffset, end, next ? Math.ceil(next.bit / 8) : packed.length));
       dictionaries.push(dictionary);
       dictOffset += dictionary.length;
       // Two chunks of each, the second with what is in front of it.
@@ -150,7 +98,7 @@ describe('context tables', () => {
       }
     }
     const features = BLOB_FEATURE.aligned | BLOB_FEATURE.chunkInfoV2 | BLOB_FEATURE.zran | BLOB_FEATURE.separate;
-    const found = read(tableOf(infos, features, contexts, concat(dictionaries)), packed.length);
+    const found = readTable(tableOf(infos, features, contexts, concat(dictionaries)), packed.length);
     const got = await load(found, packed);
     for (const [i, bytes] of got.entries()) assert.deepEqual(Buffer.from(bytes), wanted[i], `chunk ${i}`);
   });
@@ -163,7 +111,7 @@ describe('context tables', () => {
     const places = [[0, 100], [5000, 2000], [605_000, 1000], [text.length - 9, 9]] as const;
     const infos = places.map(([low, size], i) => info({ flags: 3, uncompressedOffset: i * 4096, uncompressedSize: size, low }));
     const features = BLOB_FEATURE.aligned | BLOB_FEATURE.chunkInfoV2 | BLOB_FEATURE.zran;
-    const got = await load(read(tableOf(infos, features, [context]), packed.length), packed);
+    const got = await load(readTable(tableOf(infos, features, [context]), packed.length), packed);
     assert.deepEqual(got.map((bytes) => Buffer.from(bytes)), places.map(([low, size]) => text.subarray(low, low + size)));
   });
 
@@ -202,9 +150,9 @@ describe('context tables', () => {
       ['fewer bytes than chunks', { ...tableOf([info({})], v2), table: new Uint8Array(23) }, 'CORRUPT'],
       ['an encrypted blob', tableOf([info({})], v2 | BLOB_FEATURE.encrypted), 'UNSUPPORTED'],
     ];
-    read(ofZran(80, 10), 100);
-    read(ofBatch(80, 10, 0), 100);
-    for (const [name, table, code] of cases) assert.throws(() => read(table, 100), (error) => error instanceof LazypullError && error.code === code, name);
+    readTable(ofZran(80, 10), 100);
+    readTable(ofBatch(80, 10, 0), 100);
+    for (const [name, table, code] of cases) assert.throws(() => readTable(table, 100), (error) => error instanceof LazypullError && error.code === code, name);
   });
 
   it('whose units inflate to less than they say are told, not waited for', async () => {
@@ -212,7 +160,7 @@ describe('context tables', () => {
     const deflated = deflateRawSync(Buffer.alloc(1000, 'ab'));
     for (const [data, outSize] of [[deflated, 5000], [deflated.subarray(0, 4), 900], [Buffer.from([7, 7, 7, 7, 7]), 900]] as const) {
       const context = encodeZranContext({ inOffset: 0, outOffset: 0, dictOffset: 0, inSize: data.length, outSize, dictSize: 0, byte: 0, bits: 0 });
-      const found = read(tableOf([info({ flags: 3, uncompressedSize: outSize })], features, [context]), data.length);
+      const found = readTable(tableOf([info({ flags: 3, uncompressedSize: outSize })], features, [context]), data.length);
       await assert.rejects(load(found, data), (error) => error instanceof LazypullError && error.code === 'CORRUPT');
     }
   });

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { digestOf, type Digest } from '../../../src/core/digest.ts';
+import { digestOf, verified, type Digest } from '../../../src/core/digest.ts';
 import { MemorySource } from '../../../src/core/source.ts';
-import { collect } from '../../../src/core/stream.ts';
+import { collect, streamOf, tap } from '../../../src/core/stream.ts';
 import type { ByteSource, Descriptor, ImageStore } from '../../../src/core/types.ts';
 import { verifyImage } from '../../../src/image/verify.ts';
 import { openMemory } from '../../../src/oci/memory.ts';
 import { nydus, type NydusOptions } from '../../../formats/nydus/index.ts';
+import { BLOB_MEDIA_TYPE } from '../../../formats/nydus/layout.ts';
 import { plainLayer, putImage, type LayerBlob } from '../../image/fixture.ts';
+import { archive, entries } from '../../support/tar-blocks.ts';
+import { file } from '../../support/tar-corpus.ts';
+import { noise } from '../../support/noise.ts';
 import { convertTars, plainLayers } from './images.ts';
 import { TARS } from './samples.ts';
 
@@ -18,15 +22,42 @@ async function layersOf(options: NydusOptions = {}): Promise<LayerBlob[]> {
   })));
 }
 
-/** The store, but for other bytes of one blob where ranges are read. */
-function serving(store: ImageStore, digest: Digest, bytes: Uint8Array): ImageStore {
+function changed(store: ImageStore, methods: Partial<Pick<ImageStore, 'open' | 'fetch'>>): ImageStore {
   return new Proxy(store, {
     get(target, name) {
-      if (name === 'open') return (descriptor: Descriptor): ByteSource => (descriptor.digest === digest ? new MemorySource(bytes) : target.open(descriptor));
-      const value: unknown = Reflect.get(target, name, target);
+      const value: unknown = Reflect.get(methods, name) ?? Reflect.get(target, name, target);
       return typeof value === 'function' ? (value.bind(target) as unknown) : value;
     },
   });
+}
+
+/** The store, but for other bytes of one blob. */
+function serving(store: ImageStore, digest: Digest, bytes: Uint8Array): ImageStore {
+  return changed(store, {
+    open: (descriptor) => (descriptor.digest === digest ? new MemorySource(bytes) : store.open(descriptor)),
+    fetch: (descriptor) => (descriptor.digest === digest ? verified(streamOf(bytes.subarray(0, 1000), bytes.subarray(1000)), descriptor, 'blob') : store.fetch(descriptor)),
+  });
+}
+
+/** The store, and what is asked of it: bytes by digest. */
+function counting(store: ImageStore): { readonly store: ImageStore; readonly fetched: Map<string, number>; readonly ranged: Map<string, number> } {
+  const fetched = new Map<string, number>();
+  const ranged = new Map<string, number>();
+  const add = (to: Map<string, number>, { digest }: Descriptor, bytes: number): void => void to.set(digest, (to.get(digest) ?? 0) + bytes);
+  const counted = changed(store, {
+    open(descriptor): ByteSource {
+      const source = store.open(descriptor);
+      return {
+        size: source.size,
+        read(offset, length, signal) {
+          add(ranged, descriptor, length);
+          return source.read(offset, length, signal);
+        },
+      };
+    },
+    fetch: (descriptor) => tap(store.fetch(descriptor), ({ length }) => add(fetched, descriptor, length)),
+  });
+  return { store: counted, fetched, ranged };
 }
 
 describe('verify on Nydus images', () => {
@@ -69,6 +100,24 @@ describe('verify on Nydus images', () => {
       const report = await verifyImage({ store: broken, reference: 'lazy' }, [nydus]);
       assert.equal(report.ok, false);
       assert.ok(report.problems.some(({ path, code }) => path !== undefined && path !== '' && (code === 'DIGEST_MISMATCH' || code === 'CORRUPT')), JSON.stringify(report.problems));
+    }
+  });
+
+  it('reads every blob once, whether the contents are compared or not', async () => {
+    const tars = [1, 2].map((seed) => archive(entries(...[500_000, 20_000, 300_000, 1, 40_000].map((size, i) => file(`${seed}/${i}`, noise(size, seed * 10 + i))), file(`${seed}/again`, noise(20_000, 11)))));
+    for (const options of [{}, { compressor: 'none' as const, aligned: true }, { batchSize: 65_536 }]) {
+      for (const compared of [false, true]) {
+        const { store: plain, image } = await convertTars(tars, options);
+        const { store, fetched, ranged } = counting(plain);
+        const report = await verifyImage({ store, reference: 'lazy' }, [nydus], compared ? { against: { store: plain, reference: 'plain' } } : {});
+        assert.ok(report.ok, JSON.stringify(report.problems));
+        for (const { digest, size, mediaType } of image.manifest.layers) {
+          assert.equal(fetched.get(digest), size);
+          // What tells the parts of a blob: its chunks come by. The bootstrap layer is a tar as well as an index.
+          const limit = mediaType === BLOB_MEDIA_TYPE ? 32_768 : size;
+          assert.ok((ranged.get(digest) ?? 0) <= limit, `${ranged.get(digest)} of ${size} bytes of ${mediaType} by ranges`);
+        }
+      }
     }
   });
 

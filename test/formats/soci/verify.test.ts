@@ -10,6 +10,7 @@ import { inspectImage } from '../../../src/image/inspect.ts';
 import { openImage } from '../../../src/image/open.ts';
 import { verifyImage } from '../../../src/image/verify.ts';
 import type { VerifyReport } from '../../../src/image/verify-report.ts';
+import { parseIndex } from '../../../src/oci/documents.ts';
 import { OCI } from '../../../src/oci/media-types.ts';
 import { openMemory } from '../../../src/oci/memory.ts';
 import { estargz } from '../../../formats/estargz/index.ts';
@@ -159,6 +160,25 @@ describe('verify of images with a SOCI index', () => {
     const image = await openImage({ store, reference: 'app' }, FORMATS, { platform: LINUX });
     assert.equal((await image.readFile('/bin/hard-2')).length, 0);
     assert.equal((await image.readFile('/bin/link-1')).length, 30_000);
+  });
+
+  it('tells of platforms that have none, where others have one', async () => {
+    const store = openMemory();
+    const { bytes: ztoc } = await indexed(PACKED, { spanSize: 4000 });
+    const layer = gzipped(PACKED, TAR);
+    const index = parseIndex(await fetchAll(store, await put(store, [{ layer, ztoc }])));
+    const other = await putImage(store, { layers: [layer], config: { architecture: 'arm64' } });
+    const plain = await putImage(store, { layers: [layer] });
+    await putIndex(store, [...index.manifests, { ...other, platform: { os: 'linux', architecture: 'arm64' } }], 'both');
+    await putIndex(store, [{ ...plain, platform: LINUX }, { ...other, platform: { os: 'linux', architecture: 'arm64' } }], 'neither');
+    const notes = async (reference: string): Promise<readonly string[]> => {
+      const report = await verifyImage({ store, reference }, FORMATS);
+      assert.deepEqual(report.problems, []);
+      return report.notes.filter((note) => /no soci index/.test(note));
+    };
+    assert.deepEqual(await notes('both'), ['linux/arm64: there is no soci index about this image, so nothing is lazy by it']);
+    assert.deepEqual(await notes('app'), []);
+    assert.deepEqual(await notes('neither'), []);
   });
 
   it('tells of a SOCI index that is not there', async () => {

@@ -11,7 +11,7 @@ import { DOCKER, OCI } from '../../../src/oci/media-types.ts';
 import { openMemory } from '../../../src/oci/memory.ts';
 import { encodeTarHeader, paddingOf } from '../../../src/tar/write.ts';
 import { noise } from '../../codec/samples.ts';
-import { archive, entries } from '../../support/tar-blocks.ts';
+import { archive, entries, rawEntry, rawHeader } from '../../support/tar-blocks.ts';
 import { file } from '../../support/tar-corpus.ts';
 import { followed, indexed } from './made-by-writer.ts';
 
@@ -103,6 +103,18 @@ describe('what comes of it', () => {
 
   it('nothing where a span would take more than readers do', async () => {
     assert.match(JSON.stringify(await followed(zerosInOneBlock(257 << 20), {}, () => 1 << 18)), /^{"skipped":"258 MiB of it can only be inflated as one, more than the 256 MiB that readers take"}$/);
+  });
+
+  it('tells of what our own reader will refuse', async () => {
+    for (const [name, bytes, text] of [
+      ['a name', archive(rawEntry({ name: 'ok' }, 'x'), rawEntry({ name: '../x' }, 'y')), /^lazypull itself does not read the layer, with this index or without: tar entry refused: name climbs above the root of the layer \(\.\.\/x/],
+      ['a link', archive(entries(file('d/a', 'x')), rawHeader({ name: 'b', typeflag: '1', linkName: 'd' })), /hard link/],
+    ] as const) {
+      const made = await followed(bytes, { spanSize: 1 << 20 });
+      if ('skipped' in made) assert.match(made.skipped, /hard link/, name);
+      else assert.match(made.warnings?.join() ?? '', text, name);
+    }
+    assert.deepEqual((await indexed(archive(rawEntry({ name: 'd/../x' }, 'y')), { spanSize: 1 << 20 })).warnings, []);
   });
 
   it('a warning for spans that are large without being asked for', async () => {
