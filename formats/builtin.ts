@@ -3,6 +3,8 @@ import type { FormatEntry } from '../src/core/format-entry.ts';
 const MAX_CHUNK = 64 * 1024 * 1024;
 const MAX_NYDUS_CHUNK = 16 * 1024 * 1024;
 const MAX_SPAN = 1024 * 1024 * 1024;
+const MIN_MOUNT_SPAN = 32 * 1024;
+const MAX_MOUNT_SPAN = 16 * 1024 * 1024;
 
 /**
  * The formats that come with lazypull, the default one first. This page is all that the command line reads to start;
@@ -13,7 +15,7 @@ export const builtinFormats: readonly FormatEntry[] = [
     name: 'estargz',
     summary: 'seekable tar.gz with an index inside; runs everywhere, lazily with the stargz snapshotter',
     options: [
-      { key: 'chunkSize', flag: 'chunk-size', kind: 'size', min: 1024, max: MAX_CHUNK, help: 'bytes of a file per chunk (default 4M)' },
+      { key: 'chunkSize', flag: 'chunk-size', kind: 'size', min: 1024, max: MAX_CHUNK, help: 'bytes of a file per chunk (default 4M; nydus: 1M)' },
       { key: 'minChunkSize', flag: 'min-chunk-size', kind: 'size', min: 0, max: MAX_CHUNK, help: 'let small files share a gzip member until it holds this much (default 0: never)' },
       { key: 'level', flag: 'level', kind: 'integer', min: 0, max: 9, help: 'compression level, 0 to 9 (default 6)' },
       { key: 'prefetch', flag: 'prefetch-list', kind: 'patterns', help: 'globs of files to put first and fetch at start, one per line' },
@@ -28,7 +30,7 @@ export const builtinFormats: readonly FormatEntry[] = [
     name: 'soci',
     summary: 'an index beside the image, whose layers stay as they are; lazily with the soci snapshotter',
     options: [
-      { key: 'spanSize', flag: 'span-size', kind: 'size', min: 1, max: MAX_SPAN, help: 'bytes of plain tar that are fetched at a time, at least (default 4M)' },
+      { key: 'spanSize', flag: 'span-size', kind: 'size', min: 1, max: MAX_SPAN, help: 'bytes of plain tar that are fetched at a time, at least (default 4M; erofs: 32K)' },
       { key: 'minLayerSize', flag: 'min-layer-size', kind: 'size', min: 0, help: 'leave out stored layers smaller than this (default 10M; 0 leaves out none)' },
       { key: 'transcodeZstd', flag: 'transcode-zstd', kind: 'switch', repacks: true, help: 'repack zstd layers as gzip, which alone can be indexed' },
       { key: 'optimizeXattr', flag: 'optimize-xattr', kind: 'switch', help: 'tell the snapshotter which layers have no xattrs' },
@@ -66,6 +68,14 @@ export const builtinFormats: readonly FormatEntry[] = [
     rewrites: true,
     reads: false,
     load: async () => (await import('./nydus/index.ts')).nydusZran,
+  },
+  {
+    name: 'erofs',
+    summary: 'a small index beside any image, which stays as it is: mounted by one small read, then lazily',
+    options: [{ key: 'spanSize', flag: 'span-size', kind: 'size', min: MIN_MOUNT_SPAN, max: MAX_MOUNT_SPAN, help: 'bytes of plain tar that are fetched at a time, at least (default 32K)' }],
+    rewrites: false,
+    indexOnly: true,
+    load: async () => (await import('./mount-index/index.ts')).mountIndex,
   },
   {
     name: 'oci',

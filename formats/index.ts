@@ -5,6 +5,7 @@ import { builtinFormats } from './builtin.ts';
 export type { FormatEntry, FormatOption } from '../src/core/format-entry.ts';
 export { builtinFormats };
 export { estargz, type EstargzOptions } from './estargz/index.ts';
+export { mountIndex, type MountIndexOptions } from './mount-index/index.ts';
 export { nydus, nydusZran, type NydusOptions, type ZranOptions } from './nydus/index.ts';
 export { oci, type OciOptions } from './oci/index.ts';
 export { soci, type SociOptions } from './soci/index.ts';
