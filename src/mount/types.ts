@@ -12,6 +12,8 @@ export interface ServedDevice {
    * read a page looks again: eviction clears the bit first and drops the bytes then.
    */
   readonly present: SharedArrayBuffer;
+  /** One byte for each 4 MiB: whoever reads from the file sets it to 1, so that what is in use is not what is evicted. */
+  readonly touched?: SharedArrayBuffer;
 }
 
 /** What a FUSE server shows: cloneable, so that it reaches its thread as it is. */
