@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { LazypullError, printable, wrapError } from '../core/errors.ts';
+import { wrapError } from '../core/errors.ts';
+import { formatListen, listen, parseListen } from './listen.ts';
 import { createRegistryHandler, type RegistryHandlerOptions } from './server/handler.ts';
 
 export { createRegistryHandler, type RegistryHandler, type RegistryHandlerOptions, type RequestRecord } from './server/handler.ts';
@@ -60,10 +61,10 @@ export async function serveLayout(folder: string, options: ServeOptions = {}): P
     await listen(server, address);
   } catch (error) {
     await handler.close();
-    throw wrapError(error, 'IO', `cannot listen on ${formatHost(address)}`);
+    throw wrapError(error, 'IO', `cannot listen on ${formatListen(address)}`);
   }
   const { port } = server.address() as AddressInfo;
-  const host = formatHost({ ...address, port });
+  const host = formatListen({ ...address, port });
   let closed: Promise<void> | undefined;
   return {
     url: `http://${host}`,
@@ -72,31 +73,6 @@ export async function serveLayout(folder: string, options: ServeOptions = {}): P
     counters,
     close: () => (closed ??= stop(server).then(() => handler.close())),
   };
-}
-
-interface Address {
-  readonly host: string;
-  readonly port: number;
-}
-
-function parseListen(text: string): Address {
-  const [, v6, name = '', port = ''] = /^(?:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):)?(\d{1,5})$/.exec(text) ?? [];
-  if (port === '' || Number(port) > 65_535) throw new LazypullError('USAGE', `not an address to listen on: ${printable(text)}; write host:port, for instance 127.0.0.1:5000`);
-  return { host: v6 ?? (name || '127.0.0.1'), port: Number(port) };
-}
-
-function formatHost({ host, port }: Address): string {
-  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
-}
-
-function listen(server: Server, { host, port }: Address): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
 }
 
 /** Idle connections end at once; those that answer may finish, within limits. */

@@ -1,0 +1,126 @@
+import { setMaxListeners } from 'node:events';
+import { LazypullError } from '../../core/errors.ts';
+
+/** Chunks that were asked for together. */
+export class Delivery {
+  readonly #controller = new AbortController();
+  /** Those who wait for any of them. */
+  waiting = 0;
+  /** What is still to come. */
+  left = 0;
+
+  constructor() {
+    // Each of many requests listens.
+    setMaxListeners(0, this.#controller.signal);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  giveUp(): void {
+    this.#controller.abort();
+  }
+}
+
+/** A chunk that is being fetched, for whoever wants it meanwhile. */
+export interface Arrival {
+  readonly chunk: number;
+  /** The chunk's bytes, held against its digests. */
+  readonly bytes: Promise<Uint8Array>;
+  resolve(bytes: Uint8Array): void;
+  reject(error: unknown): void;
+  /** Resolves once the bytes are in the local file as well, or cannot be. */
+  readonly kept: Promise<void>;
+  done(): void;
+  readonly delivery: Delivery;
+}
+
+/** The chunks of a layer that are under way. What nobody waits for any more is given up. */
+export class Arrivals {
+  readonly #underWay = new Map<number, Arrival>();
+
+  get(chunk: number): Arrival | undefined {
+    return this.#underWay.get(chunk);
+  }
+
+  /** Announces a chunk. */
+  add(chunk: number, delivery: Delivery): Arrival {
+    let settle: { resolve(value: Uint8Array): void; reject(error: unknown): void } | undefined;
+    let finish: (() => void) | undefined;
+    const bytes = new Promise<Uint8Array>((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    const kept = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    delivery.left += 1;
+    // Whoever waits gets the error; nobody has to.
+    bytes.catch(() => undefined);
+    let pending = true;
+    const settled = (): void => {
+      if (pending) delivery.left -= 1;
+      pending = false;
+    };
+    const arrival: Arrival = {
+      chunk,
+      bytes,
+      kept,
+      delivery,
+      resolve: (value) => {
+        settled();
+        settle?.resolve(value);
+      },
+      reject: (error) => {
+        settled();
+        settle?.reject(error);
+      },
+      done: () => {
+        this.#remove(arrival);
+        finish?.();
+      },
+    };
+    this.#underWay.set(chunk, arrival);
+    return arrival;
+  }
+
+  /** Waits for all of them; what nobody waits for any more is given up. CANCELLED when the signal says so. */
+  async wait(arrivals: readonly Arrival[], signal?: AbortSignal): Promise<ReadonlyMap<number, Uint8Array>> {
+    const deliveries = new Set(arrivals.map(({ delivery }) => delivery));
+    for (const delivery of deliveries) delivery.waiting += 1;
+    try {
+      const all = Promise.all(arrivals.map(async ({ chunk, bytes }) => [chunk, await bytes] as const));
+      return new Map(await unlessAborted(all, signal));
+    } finally {
+      for (const delivery of deliveries) {
+        delivery.waiting -= 1;
+        if (delivery.waiting === 0 && delivery.left > 0) this.#giveUp(delivery);
+      }
+    }
+  }
+
+  #giveUp(delivery: Delivery): void {
+    // Nobody is to join what is about to fail.
+    for (const arrival of this.#underWay.values()) if (arrival.delivery === delivery) this.#remove(arrival);
+    delivery.giveUp();
+  }
+
+  #remove(arrival: Arrival): void {
+    if (this.#underWay.get(arrival.chunk) === arrival) this.#underWay.delete(arrival.chunk);
+  }
+}
+
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  let stop = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    stop = (): void => reject(new LazypullError('CANCELLED', 'cancelled', { cause: signal.reason }));
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}

@@ -1,0 +1,48 @@
+import { isAbort, LazypullError, wrapError, type ErrorCode } from '../../core/errors.ts';
+import type { Chunk } from '../../core/types.ts';
+import type { OpenedLayer } from './opened-layer.ts';
+
+/** What other bytes might put right. */
+const WRONG_BYTES: ReadonlySet<ErrorCode> = new Set(['CORRUPT', 'DIGEST_MISMATCH', 'SIZE_MISMATCH']);
+
+/**
+ * Fetches chunks that lie together by one request, those that another version of the layer has left here excepted, checks and inflates them. Where that brings wrong bytes each chunk is
+ * asked for once more by itself, so that one that is wrong for good does not keep back its neighbours. Chunks that came
+ * along and are right are among the result, too. Rejects for failures that are not about the bytes.
+ */
+export async function loadChunks(layer: OpenedLayer, wanted: readonly number[], onRefetch: (error: LazypullError) => void, signal: AbortSignal): Promise<Map<number, Uint8Array | LazypullError>> {
+  const { addresses, loader, devices } = layer;
+  const found = new Map<number, Uint8Array | LazypullError>();
+  const missing: number[] = [];
+  for (const number of wanted) {
+    const local = await devices[addresses.deviceOf(number)]?.device.readWhole(addresses.startOf(number), (addresses.chunks[number] as Chunk).size);
+    if (local) found.set(number, local);
+    else missing.push(number);
+  }
+  const chunks = missing.map((number) => addresses.chunks[number] as Chunk);
+  const add = (loaded: ReadonlyMap<Chunk, Uint8Array>): void => {
+    for (const [chunk, bytes] of loaded) found.set(addresses.numberOf(chunk) as number, bytes);
+  };
+  let wrong: LazypullError;
+  try {
+    if (chunks.length > 0) add(await loader.load(chunks, { signal }));
+    return found;
+  } catch (error) {
+    if (!isWrongBytes(error)) throw error;
+    wrong = error;
+  }
+  for (const [i, chunk] of chunks.entries()) {
+    onRefetch(wrong);
+    try {
+      add(await loader.load([chunk], { signal }));
+    } catch (error) {
+      if (isAbort(error)) throw error;
+      found.set(missing[i] as number, wrapError(error, 'INTERNAL', 'cannot read a chunk', { offset: chunk.offset }));
+    }
+  }
+  return found;
+}
+
+function isWrongBytes(error: unknown): error is LazypullError {
+  return error instanceof LazypullError && WRONG_BYTES.has(error.code);
+}
