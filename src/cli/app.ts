@@ -10,6 +10,8 @@ export interface App {
   readonly formats: readonly FormatEntry[];
   /** Set by a command whose work is done but whose answer is no, such as `verify`. */
   exitCode: number;
+  /** What a failure of the command exits with, in place of the code for its class. */
+  failureCode?: number;
 }
 
 /** Adds one command to the tree. Everything heavy is imported inside its action. */

@@ -20,7 +20,9 @@ interface Verb {
 /** A completion script made from the command tree itself, so that it never lags behind. */
 export function completionScript(program: Command, shell: Shell): string {
   const globals = program.options.filter((option) => !option.hidden).map(flag);
-  const verbs = program.commands.map((command): Verb => ({
+  // Hidden ones are for lazypull itself; `help` is added by each shell's script.
+  const visible = program.createHelp().visibleCommands(program).filter((command) => command.name() !== 'help');
+  const verbs = visible.map((command): Verb => ({
     name: command.name(),
     help: command.description(),
     flags: [...command.options.filter((option) => !option.hidden).map(flag), ...globals, { names: ['--help', '-h'], help: 'show help', value: 'none' }],

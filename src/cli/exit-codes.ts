@@ -17,6 +17,9 @@ export const EXIT: Readonly<Record<ErrorCode, number>> = {
   CANCELLED: 130,
 };
 
+/** What `run` exits with when it fails itself, whatever by: every other code is the program's. */
+export const RUN_FAILED = 125;
+
 const MEANINGS: readonly (readonly [number, string])[] = [
   [0, 'done'],
   [EXIT.DIFFERENT, 'verify found differences'],
@@ -29,6 +32,7 @@ const MEANINGS: readonly (readonly [number, string])[] = [
   [EXIT.LIMIT, 'a limit was exceeded'],
   [EXIT.IO, 'local read or write failed'],
   [EXIT.INTERNAL, 'internal error'],
+  [RUN_FAILED, 'run: lazypull failed; 126 and 127: the program cannot be executed, is not there'],
   [EXIT.CANCELLED, 'cancelled (130 by Ctrl-C, 143 by SIGTERM)'],
 ];
 

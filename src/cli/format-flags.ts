@@ -85,7 +85,7 @@ export async function chooseIndexing(formats: readonly FormatEntry[], name: stri
 }
 
 /** One glob per line; empty lines and lines that begin with # are passed over. */
-async function readPatterns(path: string): Promise<readonly string[]> {
+export async function readPatterns(path: string): Promise<readonly string[]> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');

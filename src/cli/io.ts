@@ -9,4 +9,6 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal;
+  /** From now on signals go to the listener and `signal` is left alone, until the function it returns is called. */
+  readonly takeSignals?: (listener: (signal: NodeJS.Signals) => void) => () => void;
 }

@@ -30,8 +30,8 @@ export async function main(argv: readonly string[], io: Io, formats: readonly Fo
   } catch (error) {
     await Promise.allSettled(printed);
     const debug = program.opts<OutputFlags>().debug ?? argv.includes('--debug');
-    if (error instanceof CommanderError) return reportUsage(error, out, debug);
-    return reportError(cancelled(io.signal, error), out, debug);
+    const code = error instanceof CommanderError ? reportUsage(error, out, debug) : reportError(cancelled(io.signal, error), out, debug);
+    return code === 0 || code === EXIT.CANCELLED ? code : (app.failureCode ?? code);
   } finally {
     io.signal.removeEventListener('abort', onAbort);
     // An empty write is over when everything before it is.

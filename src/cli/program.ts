@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { version } from '../core/version.ts';
 import type { AddCommand, App } from './app.ts';
+import { addCache } from './commands/cache.ts';
 import { addCat } from './commands/cat.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addConvert } from './commands/convert.ts';
@@ -9,11 +10,19 @@ import { addExtract } from './commands/extract.ts';
 import { addIndex } from './commands/index-image.ts';
 import { addInspect } from './commands/inspect.ts';
 import { addLs } from './commands/ls.ts';
+import { addMount } from './commands/mount.ts';
+import { addMountDaemon } from './commands/mount-daemon.ts';
+import { addPrefetch } from './commands/prefetch.ts';
+import { addPs } from './commands/ps.ts';
+import { addRestart } from './commands/restart.ts';
+import { addRun } from './commands/run.ts';
+import { addRunInit } from './commands/run-init.ts';
 import { addServe } from './commands/serve.ts';
+import { addUnmount } from './commands/unmount.ts';
 import { addVerify } from './commands/verify.ts';
 import { exitCodeHelp } from './exit-codes.ts';
 
-const COMMANDS: readonly AddCommand[] = [addConvert, addIndex, addInspect, addLs, addCat, addExtract, addVerify, addCopy, addServe, addCompletion];
+const COMMANDS: readonly AddCommand[] = [addConvert, addIndex, addInspect, addLs, addCat, addExtract, addVerify, addCopy, addServe, addMount, addRun, addUnmount, addPs, addRestart, addPrefetch, addCache, addCompletion, addMountDaemon, addRunInit];
 
 const LOCATIONS = `Images are named the same way everywhere:
   docker://HOST/REPO:TAG   in a registry; HOST/REPO:TAG and REPO@sha256:... work too

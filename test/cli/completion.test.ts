@@ -14,8 +14,8 @@ function missing(shell: string): string | false {
   return spawnSync(shell, ['-c', 'exit 0']).status === 0 ? false : `${shell} is not installed`;
 }
 
-const formats = builtinFormats.map(({ name }) => name);
-const VERBS = ['convert', 'index', 'inspect', 'ls', 'cat', 'extract', 'verify', 'copy', 'serve', 'completion', 'help'];
+const formats = builtinFormats.filter(({ indexOnly }) => !indexOnly).map(({ name }) => name);
+const VERBS = ['convert', 'index', 'inspect', 'ls', 'cat', 'extract', 'verify', 'copy', 'serve', 'mount', 'run', 'unmount', 'ps', 'restart', 'prefetch', 'cache', 'completion', 'help'];
 
 describe('completion', () => {
   let folder: string;
@@ -45,6 +45,9 @@ describe('completion', () => {
     assert.deepEqual(bash('convert', '--format', ''), formats.toSorted());
     assert.deepEqual(bash('--json', 'ls', '--l'), ['--long']);
     assert.deepEqual(bash('completion', ''), ['bash', 'fish', 'zsh']);
+    assert.deepEqual(bash('cache', ''), ['gc', 'ls', 'rm']);
+    assert.deepEqual(bash('mount', '--backend', ''), ['auto', 'erofs', 'fuse']);
+    assert.deepEqual(bash('mount-'), [], 'what is not for users is not offered');
     assert.deepEqual(bash('copy', '--ref'), ['--referrers']);
     assert.deepEqual(bash('convert', 'oci:'), [], 'names of files are left to the shell');
     assert.ok(bash('--').includes('--version'));

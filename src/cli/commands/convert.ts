@@ -15,18 +15,19 @@ interface Flags extends RegistryFlags {
 }
 
 export const addConvert: AddCommand = (program, app) => {
+  const formats = app.formats.filter(({ indexOnly }) => !indexOnly);
   const command = program
     .command('convert')
     .description('Convert an image to a lazy format')
     .argument('<source>', 'the image to read')
     .argument('<target>', 'where to write the converted image')
-    .addOption(formatsOption(app.formats))
+    .addOption(formatsOption(formats))
     .option('--merge-index', 'keep the image too, and list both in one index (for formats that need a client of their own)')
     .option('--dry-run', 'convert, but store nothing: shows what would come out')
     .option('--max-layer-size <size>', 'refuse layers that unpack to more than this (10G, 500M; default 64G)', sizeArgument(1));
   addPlatformsOption(command);
   addJobsOption(command, 'threads to use (default: all cores)');
-  addFormatOptions(command, app.formats);
+  addFormatOptions(command, formats);
   addRegistryOptions(command, true);
   command.addHelpText('after', `
 Standard output holds the converted image's reference and nothing else, so that
@@ -57,8 +58,8 @@ Examples:
     const platforms = flags.platform?.map(parsePlatform);
     const meter = new Meter('converting', 'layer');
     await Places.use(app, out, flags, async (places) => {
-      const names = flags.format ?? app.formats.slice(0, 1).map(({ name }) => name);
-      const choices = await chooseFormats(app.formats, names, flags, async (text) => openStoredImage(await places.open(text, { side: 'src' }), app.io.signal));
+      const names = flags.format ?? formats.slice(0, 1).map(({ name }) => name);
+      const choices = await chooseFormats(formats, names, flags, async (text) => openStoredImage(await places.open(text, { side: 'src' }), app.io.signal));
       const from = await places.open(source, { side: 'src' });
       const to = await places.open(target, { side: 'dst', create: true });
       const report = await withProgress(out, meter, () => convertImage(from, to, choices, {

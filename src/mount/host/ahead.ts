@@ -1,0 +1,99 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { LazypullError, printable } from '../../core/errors.ts';
+import type { Log } from './log.ts';
+import { errorFields } from './log.ts';
+import type { ServeOptions } from './messages.ts';
+import { detach } from './detach.ts';
+import type { Serving } from './serving.ts';
+import type { MountRecord } from './state.ts';
+
+/** Between two tries to fetch what could not be fetched; doubled each time. */
+const FIRST_PAUSE_MS = 5000;
+const LAST_PAUSE_MS = 300_000;
+
+export type AheadState = 'prefetching' | 'filling' | 'waiting' | 'full' | 'detaching' | 'done' | 'stopped';
+
+/**
+ * What is fetched before anybody asks: first what the image and the user name, then, if it is wanted, everything else. When all of it
+ * is here, the mount is handed over to the kernel if that was asked for. Reads of users go before all this.
+ */
+export class Ahead {
+  readonly #serving: Serving;
+  readonly #options: ServeOptions;
+  readonly #log: Log;
+  readonly #onDetached: (mounts: readonly MountRecord[]) => void;
+  readonly #stop = new AbortController();
+  state: AheadState = 'prefetching';
+
+  constructor(serving: Serving, options: ServeOptions, log: Log, onDetached: (mounts: readonly MountRecord[]) => void) {
+    this.#serving = serving;
+    this.#options = options;
+    this.#log = log;
+    this.#onDetached = onDetached;
+  }
+
+  stop(): void {
+    this.#stop.abort();
+  }
+
+  async run(): Promise<void> {
+    try {
+      if (await this.#try(() => this.#prefetch())) {
+        if (!this.#options.fill || (await this.#try(() => this.#fill()))) {
+          if (this.#options.detachWhenComplete) await this.#detach();
+          this.state = 'done';
+        }
+      }
+    } catch (error) {
+      this.#log.error('detach-failed', errorFields(error));
+    }
+    if (this.#stop.signal.aborted) this.state = 'stopped';
+  }
+
+  async #prefetch(): Promise<void> {
+    const { prefetch, imagePrefetch } = this.#options;
+    if (prefetch.length === 0 && !imagePrefetch) return;
+    const { unmatched, bytes, fetched } = await this.#serving.content.prefetch({ landmarks: imagePrefetch, paths: prefetch, signal: this.#stop.signal });
+    for (const pattern of unmatched) this.#log.warning('prefetch-unmatched', { pattern: printable(pattern) });
+    if (bytes > 0) this.#log.info('prefetched', { bytes, fetched });
+  }
+
+  async #fill(): Promise<void> {
+    this.state = 'filling';
+    await this.#serving.content.fill(this.#stop.signal);
+    this.#log.info('filled');
+  }
+
+  /** Until it works; false when there is no point in trying again. */
+  async #try(work: () => Promise<void>): Promise<boolean> {
+    const { signal } = this.#stop;
+    const before = this.state;
+    for (let pause = FIRST_PAUSE_MS; !signal.aborted; pause = Math.min(pause * 2, LAST_PAUSE_MS)) {
+      try {
+        await work();
+        return true;
+      } catch (error) {
+        if (signal.aborted) return false;
+        this.#log.warning('fetch-ahead-failed', errorFields(error));
+        if (error instanceof LazypullError && error.code === 'LIMIT') {
+          this.state = 'full';
+          return false;
+        }
+        this.state = 'waiting';
+        await wait(pause, undefined, { signal }).catch(() => undefined);
+        this.state = before;
+      }
+    }
+    return false;
+  }
+
+  async #detach(): Promise<void> {
+    const { content, plan } = this.#serving;
+    await content.whenComplete();
+    if (this.#stop.signal.aborted) return;
+    this.state = 'detaching';
+    const devices = await content.seal();
+    if (plan.metadataFile === undefined) throw new LazypullError('IO', 'the tree is not in the cache');
+    this.#onDetached(await detach(this.#options, { metadata: plan.metadataFile, devices }));
+  }
+}
