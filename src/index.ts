@@ -25,6 +25,16 @@ export type { ImageLayer, ReadStats } from './image/image-layer.ts';
 export type { ImageProgress } from './image/progress.ts';
 export { createRegistryHandler, serveLayout, type RegistryHandler, type RegistryHandlerOptions, type RequestRecord, type ServedLayout, type ServeOptions } from './oci/server.ts';
 
+// Mounting (Linux). The processes that serve a mount run a program of the caller's: `lazypull mount-daemon`, or what does the same with `runMountProcess`
+export { startMount } from './mount/host/start.ts';
+export { runMountProcess } from './mount/host/process.ts';
+export { stopMount, type StopOptions } from './mount/host/stop.ts';
+export { listMountsOf, type ListedMount } from './mount/host/list.ts';
+export { prefetchImage, type PrefetchImageOptions, type PrefetchImageReport } from './mount/host/prefetch.ts';
+export type { Mounted, MountOptions } from './mount/host/options.ts';
+export { runImage, type LowerMount, type RunOptions } from './mount/run/run-image.ts';
+export { MountCache, type CacheEntry, type CacheReport, type MountCacheOptions } from './mount/data/cache.ts';
+
 // Trees
 export { walk, type Walked } from './layer/walk.ts';
 export { decodeName, encodeName } from './core/bytes.ts';
