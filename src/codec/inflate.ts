@@ -1,4 +1,5 @@
 import { corrupt, LazypullError } from '../core/errors.ts';
+import { takeRoom } from '../core/room.ts';
 import { inflateWasm } from './kernels/generated.ts';
 import { KernelPool, type WasmGlobal, type WasmMemory } from './kernels/wasm.ts';
 
@@ -331,7 +332,7 @@ function inflatePart(inflater: Inflater, packed: Uint8Array, { skip = 0, size }:
   const total = skip + size;
   // No deflate stream grows more than 1032-fold (two bits for 258 bytes), so a larger wish is refused before memory is taken.
   if (!(size >= 0 && skip >= 0 && total <= packed.length * 1032)) throw corrupt(`${what} of ${packed.length} bytes cannot inflate to ${total}`);
-  const result = Buffer.allocUnsafeSlow(size);
+  const result = takeRoom(size);
   let pushed = 0;
   let at = 0;
   while (at < total) {

@@ -1,5 +1,6 @@
 import { roundUp } from '../core/bytes.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
+import { takeRoom } from '../core/room.ts';
 import { lz4Wasm } from './kernels/generated.ts';
 import { type DataKernel, GrowingKernel, type WasmGlobal } from './kernels/wasm.ts';
 
@@ -68,7 +69,7 @@ export function lz4Decompress(bytes: Uint8Array, size: number, what = 'lz4 block
   const output = DATA.value + offset;
   const status = kernel.decompress(DATA.value, bytes.length, output, size);
   if (status < 0) throw corrupt(`${what}: ${FAULTS.get(status) ?? `lz4 fault ${status}`}`, { offset: kernel.faultAt.value });
-  const result = Buffer.allocUnsafeSlow(size);
+  const result = takeRoom(size);
   result.set(memory.subarray(output, output + size));
   return result;
 }

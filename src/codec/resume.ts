@@ -1,4 +1,5 @@
 import { corrupt } from '../core/errors.ts';
+import { takeRoom } from '../core/room.ts';
 import { parseGzipHeader } from './gzip-header.ts';
 import { type BlockStart, Inflater } from './inflate.ts';
 
@@ -59,7 +60,7 @@ export function inflatePart(part: GzipPart): Uint8Array {
 /** Room for what a part inflates to, once it is clear that its stored bytes could fill it. */
 export function roomFor({ start, packed, size, what }: GzipPart): Buffer<ArrayBuffer> {
   if (!(size >= 0 && size <= packed.length * MAX_GROWTH)) throw corrupt(`${what}: ${packed.length} stored bytes cannot inflate to ${size}`, { offset: Math.floor(start.bit / 8) });
-  return Buffer.allocUnsafeSlow(size);
+  return takeRoom(size);
 }
 
 /** Where in a part the deflate stream of the next gzip member begins, when the one before ends at `end`; CORRUPT when there is none. */

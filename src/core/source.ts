@@ -1,5 +1,6 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { LazypullError, throwIfAborted, wrapError } from './errors.ts';
+import { takeRoom } from './room.ts';
 import type { ByteSource, ByteStream } from './types.ts';
 
 /** Holds a read against the source's size before anything is allocated. */
@@ -30,6 +31,7 @@ export class MemorySource implements ByteSource {
 
 /** A file as a source, opened on first use; close it when done. */
 export class FileSource implements ByteSource {
+  readonly fresh = true;
   readonly path: string;
   readonly size: number;
   #handle: Promise<FileHandle> | undefined;
@@ -44,7 +46,7 @@ export class FileSource implements ByteSource {
     checkRange(this, offset, length);
     try {
       const handle = await this.#open();
-      const bytes = Buffer.allocUnsafeSlow(length);
+      const bytes = takeRoom(length);
       let done = 0;
       while (done < length) {
         const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
@@ -104,6 +106,10 @@ export class CountingSource implements ByteSource {
 
   get size(): number {
     return this.#source.size;
+  }
+
+  get fresh(): boolean {
+    return this.#source.fresh ?? false;
   }
 
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array> {

@@ -7,6 +7,8 @@ import type { Digest } from './digest.ts';
 export interface ByteSource {
   /** Size in bytes. */
   readonly size: number;
+  /** What `read` gives is nobody else's: whoever has read it may `giveBack` it. */
+  readonly fresh?: boolean;
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
 }
 
@@ -147,7 +149,10 @@ export interface OpenLayer {
   readonly format: string;
   readonly index: LayerIndex;
   readonly sources: readonly ByteSource[];
-  /** Inflates the stored bytes of a chunk to exactly `chunk.size` bytes. Does not check the digest: its caller does. */
+  /**
+   * Inflates the stored bytes of a chunk to exactly `chunk.size` bytes. Does not check the digest: its caller does. The result is
+   * the caller's alone, unless it is a part of `packed`: the caller may `giveBack` it.
+   */
   inflate(chunk: Chunk, packed: Uint8Array): Promise<Uint8Array>;
   /** The same by other code than wrote the index: what `verify` uses in place of `inflate`. */
   recheck?(chunk: Chunk, packed: Uint8Array): Promise<Uint8Array>;

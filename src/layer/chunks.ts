@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { digestLike } from '../core/digest.ts';
 import { corrupt, isAbort, LazypullError, printable, throwIfAborted } from '../core/errors.ts';
+import { giveBack } from '../core/room.ts';
 import { checkRange } from '../core/source.ts';
 import type { ByteSource, Chunk, OpenLayer } from '../core/types.ts';
 import { ChunkCache } from './cache.ts';
@@ -112,6 +113,8 @@ export class ChunkLoader {
       if (!loaded.has(chunk)) loaded.set(chunk, await this.#inflate(chunk, stored, options));
     }
     for (const [chunk, bytes] of loaded) this.#cache.set(chunk, bytes);
+    // What is stored as it is has become chunks.
+    if (source.fresh && ![...loaded.values()].some(({ buffer }) => buffer === packed.buffer)) giveBack(packed);
     return loaded;
   }
 

@@ -1,5 +1,6 @@
 import { verified } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
+import { takeRoom } from '../core/room.ts';
 import { checkRange, MemorySource } from '../core/source.ts';
 import { streamOf } from '../core/stream.ts';
 import type { ByteSource, ByteStream, Descriptor } from '../core/types.ts';
@@ -26,6 +27,7 @@ export function openBlob(connect: (signal: AbortSignal | undefined) => Promise<R
   if (content) return verifiedSource(content, descriptor);
   return {
     size: descriptor.size,
+    fresh: true,
     async read(offset, length, signal) {
       checkRange(descriptor, offset, length, `read of blob ${descriptor.digest}`);
       if (length === 0) return new Uint8Array(0);
@@ -118,7 +120,7 @@ async function readRange(repository: RepositoryClient, descriptor: Descriptor, o
 
 /** Exactly `length` bytes behind the first `skip`. */
 async function gather(response: WireResponse, skip: number, length: number): Promise<Uint8Array> {
-  const bytes = Buffer.allocUnsafeSlow(length);
+  const bytes = takeRoom(length);
   let left = skip;
   let at = 0;
   for await (const part of response.body) {
@@ -193,6 +195,7 @@ function verifiedSource(content: Uint8Array, descriptor: Descriptor): ByteSource
   let checked = false;
   return {
     size: descriptor.size,
+    fresh: true,
     async read(offset, length, signal) {
       if (!checked) for await (const _ of verified(streamOf(content), descriptor, `data of descriptor ${descriptor.digest}`)) continue;
       checked = true;

@@ -220,6 +220,7 @@ export class LayoutStore implements ImageStore {
 
 /** A blob file whose size is held against its descriptor before the first read. */
 class BlobSource implements ByteSource {
+  readonly fresh = true;
   readonly #blobs: BlobFolder;
   readonly #descriptor: Descriptor;
   readonly #file: FileSource;

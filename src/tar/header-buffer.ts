@@ -2,6 +2,8 @@ import { TAR_BLOCK } from './layout.ts';
 
 /** Header bytes of about 128 plain entries share one allocation: an allocation each would dominate the parse. */
 const SLAB_SIZE = 64 * 1024;
+/** The first one: many archives are read for one header only. */
+const FIRST_SIZE = 4 * TAR_BLOCK;
 
 /**
  * Collects the header bytes of one entry after the other. What `take` gives out is never written to again, so it can be
@@ -15,7 +17,7 @@ export class HeaderBuffer {
   #end = 0;
 
   constructor() {
-    const slab = new ArrayBuffer(SLAB_SIZE);
+    const slab = new ArrayBuffer(FIRST_SIZE);
     this.bytes = Buffer.from(slab);
     this.words = new Uint32Array(slab);
   }

@@ -34,11 +34,21 @@ export interface Arrival {
   readonly kept: Promise<void>;
   done(): void;
   readonly delivery: Delivery;
+  /** Those who have the bytes or will have them: whoever brings them, and all who wait. */
+  users: number;
+  /** One of them is done with the bytes; the last one gives them back. */
+  leave(): void;
 }
 
 /** The chunks of a layer that are under way. What nobody waits for any more is given up. */
 export class Arrivals {
   readonly #underWay = new Map<number, Arrival>();
+  readonly #onLeft: (bytes: Uint8Array) => void;
+
+  /** `onLeft`: nobody has these bytes any more. */
+  constructor(onLeft: (bytes: Uint8Array) => void) {
+    this.#onLeft = onLeft;
+  }
 
   get(chunk: number): Arrival | undefined {
     return this.#underWay.get(chunk);
@@ -58,6 +68,7 @@ export class Arrivals {
     // Whoever waits gets the error; nobody has to.
     bytes.catch(() => undefined);
     let pending = true;
+    let brought: Uint8Array | undefined;
     const settled = (): void => {
       if (pending) delivery.left -= 1;
       pending = false;
@@ -69,6 +80,7 @@ export class Arrivals {
       delivery,
       resolve: (value) => {
         settled();
+        brought = value;
         settle?.resolve(value);
       },
       reject: (error) => {
@@ -78,20 +90,31 @@ export class Arrivals {
       done: () => {
         this.#remove(arrival);
         finish?.();
+        arrival.leave();
+      },
+      users: 1,
+      leave: () => {
+        arrival.users -= 1;
+        if (arrival.users === 0 && brought) this.#onLeft(brought);
       },
     };
     this.#underWay.set(chunk, arrival);
     return arrival;
   }
 
-  /** Waits for all of them; what nobody waits for any more is given up. CANCELLED when the signal says so. */
-  async wait(arrivals: readonly Arrival[], signal?: AbortSignal): Promise<ReadonlyMap<number, Uint8Array>> {
+  /**
+   * Waits for all of them and puts them to use; for as long as that takes their bytes are lent. What nobody waits for any more
+   * is given up. CANCELLED when the signal says so.
+   */
+  async wait<T>(arrivals: readonly Arrival[], use: (loaded: ReadonlyMap<number, Uint8Array>) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const deliveries = new Set(arrivals.map(({ delivery }) => delivery));
     for (const delivery of deliveries) delivery.waiting += 1;
+    for (const arrival of arrivals) arrival.users += 1;
     try {
       const all = Promise.all(arrivals.map(async ({ chunk, bytes }) => [chunk, await bytes] as const));
-      return new Map(await unlessAborted(all, signal));
+      return await use(new Map(await unlessAborted(all, signal)));
     } finally {
+      for (const arrival of arrivals) arrival.leave();
       for (const delivery of deliveries) {
         delivery.waiting -= 1;
         if (delivery.waiting === 0 && delivery.left > 0) this.#giveUp(delivery);

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { isAbort, LazypullError, throwIfAborted } from '../../core/errors.ts';
 import { Once } from '../../core/once.ts';
+import { giveBack } from '../../core/room.ts';
 import type { OpenImage } from '../../image/open.ts';
 import { ChunkCache } from '../../layer/cache.ts';
 import type { AnswerMiss, Miss } from '../types.ts';
@@ -93,6 +94,10 @@ class Content implements MountContent {
         queue: this.#queue,
         refresh: (device) => this.#refresh(device),
         onKept: (kept) => void (memory.maxBytes = kept ? 0 : MEMORY),
+        // What is kept in memory may be had again.
+        onLeft: (bytes) => {
+          if (memory.maxBytes === 0) giveBack(bytes);
+        },
         onWrong: (error) => {
           if (!told.has(number)) onProblem?.(new LazypullError(error.code, `${nameOf(plan, number)}: wrong bytes came, and are asked for again: ${error.message}`, { cause: error }));
           told.add(number);

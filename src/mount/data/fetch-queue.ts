@@ -20,8 +20,8 @@ const WEIGHT = 0.3;
 /** Bytes that may be on their way, stored and inflated, unless it is one request alone; more for those who wait. */
 const MAX_UNDER_WAY = 24 << 20;
 const MAX_WAITED_FOR = 40 << 20;
-/** Bytes that have come and gone since memory was tidied up. */
-const MAX_GARBAGE = 32 << 20;
+/** After so many bytes it is looked whether memory should be tidied up. */
+const LOOK_AFTER = 8 << 20;
 
 interface Waiting {
   readonly bytes: number;
@@ -63,7 +63,7 @@ export class FetchQueue {
     } finally {
       this.#active[of] -= 1;
       this.#bytes -= bytes;
-      if (this.#garbage > MAX_GARBAGE) {
+      if (this.#garbage > LOOK_AFTER) {
         this.#garbage = 0;
         tidyMemory();
       }

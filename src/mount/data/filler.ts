@@ -13,7 +13,7 @@ const PIECE = 4 << 20;
 /** Failures in a row after which the rest is not tried any more. */
 const MAX_FAILURES = 3;
 /** How often it is looked whether everything is there, ms. */
-const LOOK = 250;
+const LOOK = 100;
 
 /** Fetches large parts of the devices, and knows what is still to come. */
 export class Filler {

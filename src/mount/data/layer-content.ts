@@ -20,6 +20,8 @@ export interface LayerContentOptions {
   readonly refresh: (device: LayerDevice) => Promise<void>;
   /** Chunks have been kept, or could not be. */
   readonly onKept: (kept: boolean) => void;
+  /** Nobody has these bytes of a chunk any more. */
+  readonly onLeft: (bytes: Uint8Array) => void;
   /** Wrong bytes came, and are asked for again. */
   readonly onWrong: (error: LazypullError) => void;
 }
@@ -47,7 +49,7 @@ export class LayerContent {
   readonly #queue: FetchQueue;
   readonly #options: LayerContentOptions;
   readonly #opened: Once<OpenedLayer>;
-  readonly #arrivals = new Arrivals();
+  readonly #arrivals: Arrivals;
   #layer: OpenedLayer | undefined;
   #pump: SequentialPump | undefined;
   /** Chunks that reads of this moment want: neighbours among them are fetched together. */
@@ -60,6 +62,7 @@ export class LayerContent {
     this.name = name;
     this.#queue = queue;
     this.#options = options;
+    this.#arrivals = new Arrivals(options.onLeft);
     this.#opened = new Once(async (signal) => {
       const layer = await open(signal);
       if (layer.sequential) this.#pump = new SequentialPump(layer, this.#stop.signal);
@@ -124,7 +127,7 @@ export class LayerContent {
       // What has come for somebody else was perhaps not proven then.
       again = layer.proofs !== undefined && [...wanted].some((chunk) => this.#arrivals.get(chunk) !== undefined);
       const arrivals = this.#want(layer, wanted, of);
-      await this.#arrivals.wait(arrivals, signal);
+      await this.#arrivals.wait(arrivals, () => Promise.resolve(), signal);
       await Promise.all(arrivals.map(({ kept }) => kept));
     }
   }
@@ -143,8 +146,8 @@ export class LayerContent {
     const { content, proof } = this.#wanted(layer, device, [[address, end]], missing);
     const shared = content.every((chunk) => this.#arrivals.get(chunk) !== undefined);
     const arrivals = this.#want(layer, new Set([...proof, ...content]), 'demand');
-    const loaded = await this.#arrivals.wait(arrivals, signal);
-    return { bytes: await this.#assemble(layer, device, { address, end, missing }, content, loaded), shared };
+    const bytes = await this.#arrivals.wait(arrivals, (loaded) => this.#assemble(layer, device, { address, end, missing }, content, loaded), signal);
+    return { bytes, shared };
   }
 
   /** Puts a read together from chunks that have just come and from what was there. */
@@ -242,6 +245,8 @@ export class LayerContent {
       for (const [chunk, found] of loaded) if (found instanceof Uint8Array) right.push([chunk, found]);
       await this.#proveAll(layer, new Map(right));
       this.#options.onKept(await keepChunks(layer, right));
+      const asked = new Set(arrivals.map(({ chunk }) => chunk));
+      for (const [chunk, bytes] of right) if (!asked.has(chunk)) this.#options.onLeft(bytes);
     } catch (error) {
       for (const arrival of arrivals) arrival.reject(error);
     } finally {
@@ -266,8 +271,11 @@ export class LayerContent {
 
   #bytesOf(layer: OpenedLayer, loaded: ReadonlyMap<number, Uint8Array>): ChunkBytes {
     return async (chunk, from, to) => {
-      const here = loaded.get(chunk) ?? (await this.#arrivals.get(chunk)?.bytes.catch(() => undefined));
+      const here = loaded.get(chunk);
       if (here) return here.subarray(from, to);
+      // Of those of others a part, which nobody takes back.
+      const others = (await this.#arrivals.get(chunk)?.bytes.catch(() => undefined))?.slice(from, to);
+      if (others) return others;
       const local = layer.devices[layer.addresses.deviceOf(chunk)]?.device;
       return local?.read(layer.addresses.startOf(chunk) + from, to - from);
     };

@@ -5,6 +5,7 @@ import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import { LazypullError } from '../../../src/core/errors.ts';
 import { MountCache } from '../../../src/mount/data/cache.ts';
 import type { CachedDevice } from '../../../src/mount/data/cached-device.ts';
@@ -12,6 +13,7 @@ import { chooseVictims } from '../../../src/mount/data/evict.ts';
 import { PAGE_SIZE } from '../../../src/mount/data/pages.ts';
 import { noise } from '../../support/noise.ts';
 import type { Answer, Order } from './cache-process.ts';
+import type { ReaderOrder, ReaderReport } from './evict-reader.ts';
 import { atEnd, openCache, scratch } from './images.ts';
 
 const MIB = 1 << 20;
@@ -325,4 +327,26 @@ test('a process that does not answer keeps what it has', async (t) => {
   await new Promise((resolve) => void setTimeout(resolve, 100));
   await other({ do: 'refresh' });
   assert.notEqual(await other({ do: 'read', address: 0, length: 4 * MIB }), null);
+});
+
+test('threads that read while their pages are evicted and fetched again never get a wrong byte', async (t) => {
+  const { cache } = await openCache(t, undefined, { maxBytes: 18 * MIB });
+  const pages = 32 * 256;
+  const device = await cache.device(keyOf(1), pages * PAGE_SIZE);
+  const order: ReaderOrder = { fd: device.fd, present: device.present, touched: device.touched, pages, stop: new SharedArrayBuffer(4) };
+  const threads = [0, 1].map(() => new Worker(new URL('./evict-reader.js', import.meta.url), { workerData: order }));
+  const reports = threads.map(async (thread) => ((await once(thread, 'message')) as [ReaderReport])[0]);
+  const content = (page: number): Uint8Array => new Uint8Array(new Uint32Array((MIB / PAGE_SIZE) * (PAGE_SIZE / 4)).map((_, i) => page + Math.floor(i / (PAGE_SIZE / 4))).buffer);
+  let evicted = 0;
+  for (let round = 0; round < 160; round += 1) {
+    const page = ((round * 11) % 32) * 256;
+    const before = device.localBytes;
+    assert.ok(await device.write([{ address: page * PAGE_SIZE, bytes: content(page), cover: MIB }]));
+    if (device.localBytes < before) evicted += 1;
+    if (round % 7 === 0) await cache.flush();
+  }
+  Atomics.store(new Int32Array(order.stop), 0, 1);
+  const found = await Promise.all(reports);
+  assert.deepEqual(found.flatMap(({ wrong }) => wrong), []);
+  assert.ok(found.every(({ read }) => read > 100) && evicted > 5, JSON.stringify([found, evicted]));
 });

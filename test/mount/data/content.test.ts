@@ -72,7 +72,7 @@ test('random reads of random images are right in every format', async (t) => {
     await content.fill();
     assert.ok(content.complete());
     await content.close();
-  }), { numRuns: 40, endOnFailure: true });
+  }), { numRuns: 25, endOnFailure: true });
 });
 
 function bytesOf({ size, seed, text }: { size: number; seed: number; text: boolean }): Uint8Array {

@@ -42,13 +42,11 @@ for (const [name, make] of Object.entries(WAYS)) {
     const source = await make(TARS);
     const { cache } = await openCache(t);
     const opened = await mounted(t, source, cache);
-    let done = false;
-    void opened.content.whenComplete().then(() => (done = true));
+    const done = opened.content.whenComplete();
     assert.equal(opened.content.complete(), false);
     await opened.content.fill();
     assert.ok(opened.content.complete());
-    await sleep(300);
-    assert.ok(done);
+    await done;
     const { layers, complete } = opened.content.stats();
     assert.ok(complete && layers.every(({ localBytes, bytes }) => localBytes === bytes));
     source.store.reads.length = 0;

@@ -77,9 +77,16 @@ export class CountingStore implements ImageStore {
         const read = { digest: descriptor.digest, offset, length };
         this.reads.push(read);
         const bytes = await source.read(offset, length, signal);
-        const aborted = new Promise<never>((_, reject) => void signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true }));
-        aborted.catch(() => undefined);
-        return Promise.race([this.change(bytes, read), aborted]);
+        let stop = (): void => undefined;
+        const aborted = new Promise<never>((_, reject) => {
+          stop = (): void => reject(signal?.reason as Error);
+        });
+        signal?.addEventListener('abort', stop, { once: true });
+        try {
+          return await Promise.race([this.change(bytes, read), aborted]);
+        } finally {
+          signal?.removeEventListener('abort', stop);
+        }
       },
     };
   }

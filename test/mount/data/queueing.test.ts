@@ -100,12 +100,14 @@ test('requests are as large as the line carries in a moment', () => {
 });
 
 test('what nobody waits for any more is given up, and is not joined by others', async () => {
-  const arrivals = new Arrivals();
+  const left: Uint8Array[] = [];
+  const arrivals = new Arrivals((bytes) => left.push(bytes));
+  const nothing = (): Promise<void> => Promise.resolve();
   const delivery = new Delivery();
   const [one, two] = [arrivals.add(1, delivery), arrivals.add(2, delivery)];
   const stop = new AbortController();
-  const first = arrivals.wait([one], stop.signal);
-  const second = arrivals.wait([two], stop.signal);
+  const first = arrivals.wait([one], nothing, stop.signal);
+  const second = arrivals.wait([two], nothing, stop.signal);
   stop.abort();
   await assert.rejects(first);
   assert.ok(!delivery.signal.aborted || second, 'as long as somebody waits');
@@ -114,15 +116,23 @@ test('what nobody waits for any more is given up, and is not joined by others', 
   assert.equal(arrivals.get(1), undefined);
   const later = new Delivery();
   const three = arrivals.add(3, later);
-  const waiting = arrivals.wait([three]);
+  const use = gate();
+  const waiting = arrivals.wait([three], async (loaded) => {
+    await use.done;
+    return [...loaded];
+  });
   three.resolve(Uint8Array.of(9));
-  assert.deepEqual([...(await waiting)], [[3, Uint8Array.of(9)]]);
+  await sleep(1);
   assert.ok(!later.signal.aborted, 'what has come is not given up');
   assert.equal(arrivals.get(3), three, 'until it is kept');
   three.done();
   assert.equal(arrivals.get(3), undefined);
+  assert.deepEqual(left, [], 'somebody has it still');
+  use.open();
+  assert.deepEqual(await waiting, [[3, Uint8Array.of(9)]]);
+  assert.deepEqual(left, [Uint8Array.of(9)]);
   const four = arrivals.add(4, new Delivery());
-  const failing = arrivals.wait([four]);
+  const failing = arrivals.wait([four], nothing);
   four.reject(new LazypullError('NETWORK', 'gone'));
   await assert.rejects(failing, (error) => error instanceof LazypullError && error.code === 'NETWORK');
 });
