@@ -17,7 +17,7 @@ import { loadBlobs, type BlobPlaces, type LoadedBlob } from './read-tables.ts';
 const MAX_EXTENTS = 1 << 23;
 
 /** What a bootstrap makes of an image, without the layer that it came in. */
-export type OpenRafs = Required<Pick<OpenLayer, 'index' | 'sources' | 'blobDigests' | 'inflate' | 'check' | 'facts' | 'problems'>>;
+export type OpenRafs = Required<Pick<OpenLayer, 'index' | 'sources' | 'blobDigests' | 'inflate' | 'check' | 'strongDigest' | 'facts' | 'problems'>>;
 
 /** Opens a RAFS v6 bootstrap: its tree, and the chunks of its blobs. */
 export async function openRafs(bootstrap: ByteSource, places: BlobPlaces, signal?: AbortSignal): Promise<OpenRafs> {
@@ -38,7 +38,7 @@ export async function openRafs(bootstrap: ByteSource, places: BlobPlaces, signal
 }
 
 /** How to read an image whose tree and chunks are known. */
-export async function finish(blobs: readonly LoadedBlob[], entries: readonly Pick<BlobEntry, 'id'>[], index: LayerIndex): Promise<Pick<OpenRafs, 'index' | 'sources' | 'blobDigests' | 'inflate' | 'check'>> {
+export async function finish(blobs: readonly LoadedBlob[], entries: readonly Pick<BlobEntry, 'id'>[], index: LayerIndex): Promise<Pick<OpenRafs, 'index' | 'sources' | 'blobDigests' | 'inflate' | 'check' | 'strongDigest'>> {
   const inflater = new ChunkInflater(blobs);
   const blake3 = blobs.some(({ home }) => home.digester === 'blake3') ? await chunkDigester('blake3') : undefined;
   return {
@@ -47,6 +47,7 @@ export async function finish(blobs: readonly LoadedBlob[], entries: readonly Pic
     blobDigests: entries.map(({ id }) => blobDigest(id)),
     inflate: (chunk, packed) => inflater.inflate(chunk, packed),
     check: (chunk, bytes) => (chunk instanceof RafsChunk ? isRight(chunk, bytes, blake3) : undefined),
+    strongDigest: (chunk) => (chunk instanceof RafsChunk && chunk.home.digester === 'blake3' && chunk.digestBytes ? `blake3:${Buffer.from(chunk.digestBytes).toString('hex')}` : undefined),
   };
 }
 

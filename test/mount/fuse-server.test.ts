@@ -223,6 +223,25 @@ it('statfs tells how much there is', async () => {
   assert.deepEqual([40, 44, 48].map((at) => got.readUInt32LE(at)), [4096, 255, 4096]);
 });
 
+it('says which regions of a device were read from the file, and only of reads that were answered', async () => {
+  const contents = new Contents(4096, 1);
+  const node = contents.add(file('x'.repeat(8192)), [[1, 2]]);
+  const metadata = sharedCopy(await build(directory([['f', node]]), { devices: contents.devices, place: contents.place }));
+  const touched = new Uint8Array(new SharedArrayBuffer(1));
+  const [bytes] = contents.devices.map((one) => one.bytes);
+  const device = { ...deviceOf(contents.devices[0]?.size ?? 0, true, 0), touched: touched.buffer };
+  const kernel = await FakeKernel.of({ shape: 'tree', metadata, devices: [device] }, readFrom([bytes as Buffer]));
+  const id = Number(kernel.lookup(1, 'f').readBigUInt64LE(0));
+  const present = new Uint8Array(device.present);
+  const all = present[0] as number;
+  present[0] = 0;
+  assert.equal(kernel.read(id, 0, 4096), undefined);
+  assert.equal(touched[0], 0);
+  present[0] = all;
+  assert.equal((kernel.read(id, 0, 4096) as Buffer).length, 4096);
+  assert.equal(touched[0], 1);
+});
+
 it('reads what is here; what is not is handed on as a whole', async () => {
   const contents = new Contents(4096, 2);
   const node = contents.add(file('x'.repeat(50_000)), [[1, 4], [undefined, 2], [2, 2], [1, 5]]);

@@ -3,6 +3,8 @@ import type { DeviceRun } from '../../erofs/place.ts';
 import type { Served, ServedDevice } from '../types.ts';
 
 const PAGE = 4096;
+/** What `ServedDevice.touched` has one byte for. */
+const REGION = 4 << 20;
 
 /** Reads bytes of a file at an offset: how many, or a negative errno. */
 export type ReadAt = (fd: number, target: Uint8Array, offset: number) => number;
@@ -10,12 +12,12 @@ export type ReadAt = (fd: number, target: Uint8Array, offset: number) => number;
 /** The content that is on this machine already. */
 export class LocalContent {
   readonly #metadata: Uint8Array;
-  readonly #devices: readonly { readonly device: ServedDevice; readonly present: Uint8Array }[];
+  readonly #devices: readonly { readonly device: ServedDevice; readonly present: Uint8Array; readonly touched: Uint8Array | undefined }[];
   readonly #readAt: ReadAt;
 
   constructor({ metadata, devices }: Served, readAt: ReadAt) {
     this.#metadata = new Uint8Array(metadata);
-    this.#devices = devices.map((device) => ({ device, present: new Uint8Array(device.present) }));
+    this.#devices = devices.map((device) => ({ device, present: new Uint8Array(device.present), touched: device.touched && new Uint8Array(device.touched) }));
     this.#readAt = readAt;
   }
 
@@ -37,12 +39,20 @@ export class LocalContent {
     const last = Math.floor((offset + length - 1) / PAGE);
     if (!all(found.present, first, last)) return false;
     // Looked at once more: what was dropped meanwhile has been read as zeros. Failures are the other thread's, too.
-    return this.#readAt(found.device.fd, target, offset) === length && all(found.present, first, last);
+    if (this.#readAt(found.device.fd, target, offset) !== length || !all(found.present, first, last)) return false;
+    if (found.touched) touch(found.touched, offset, length);
+    return true;
   }
 }
 
 function roundToPage(size: number): number {
   return Math.ceil(size / PAGE) * PAGE;
+}
+
+/** A plain store would do: whoever reads it may see it late, and a write that is there already costs the other side its cache line. */
+function touch(touched: Uint8Array, offset: number, length: number): void {
+  const last = Math.min(touched.length - 1, Math.floor((offset + length - 1) / REGION));
+  for (let region = Math.floor(offset / REGION); region <= last; region += 1) if (touched[region] !== 1) touched[region] = 1;
 }
 
 /** Whether bits `[first, last]` are all set; bits that the map does not have are not. */

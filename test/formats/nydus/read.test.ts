@@ -11,6 +11,7 @@ import { BLOB_ENTRY_SIZE, EXTENSION_OFFSET } from '../../../formats/nydus/bootst
 import { nydus, type NydusOptions } from '../../../formats/nydus/index.ts';
 import { ANNOTATION, BLOB_MEDIA_TYPE } from '../../../formats/nydus/layout.ts';
 import { openNydus } from '../../../formats/nydus/read.ts';
+import type { RafsChunk } from '../../../formats/nydus/read-chunks.ts';
 import { openRafs } from '../../../formats/nydus/tree.ts';
 import { convertTars } from './images.ts';
 import { lonelyImage, strangers } from '../../support/layers.ts';
@@ -86,6 +87,16 @@ describe('Nydus images', () => {
         const damaged = new Map([...blobs, [id, Uint8Array.from(blob, (byte, at) => (at === 3 ? byte ^ 1 : byte))]]);
         await assert.rejects(shown(await openRafs(new MemorySource(bootstrap), placesOf(damaged, metas))), fails('DIGEST_MISMATCH', /chunk of \d+ bytes/));
       }
+    }
+  });
+
+  it('say what vouches for a chunk, whatever kind of digest it is', async () => {
+    for (const digester of ['blake3', 'sha256'] as const) {
+      const { bootstrap, metas, blobs } = await madeRafs({ digester });
+      const { index: { chunks }, strongDigest } = await openRafs(new MemorySource(bootstrap), placesOf(blobs, metas));
+      const vouched = chunks.map((chunk) => chunk.digest ?? strongDigest(chunk));
+      assert.ok(chunks.length > 1 && vouched.every((text) => new RegExp(`^${digester}:[0-9a-f]{64}$`).test(text ?? '')), String(vouched[0]));
+      assert.equal(new Set(vouched).size, new Set(chunks.map((chunk) => Buffer.from((chunk as RafsChunk).digestBytes as Uint8Array).toString('hex'))).size);
     }
   });
 
