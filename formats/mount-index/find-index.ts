@@ -1,6 +1,6 @@
 import { LazypullError, type ErrorCode } from '../../src/core/errors.ts';
 import type { StoredImage } from '../../src/core/format.ts';
-import { Once } from '../../src/core/once.ts';
+import { OnceFor } from '../../src/core/once.ts';
 import type { Descriptor } from '../../src/core/types.ts';
 import { MANIFEST_LIMIT } from '../../src/oci/documents.ts';
 import { decodeMountIndex, type MountIndex } from './artifact.ts';
@@ -15,19 +15,14 @@ const MAX_TRIES = 8;
 const FINDINGS = new Set<ErrorCode>(['NOT_FOUND', 'CORRUPT', 'DIGEST_MISMATCH', 'SIZE_MISMATCH', 'UNSUPPORTED', 'LIMIT']);
 
 /** All layers of an image ask for one index. */
-const found = new WeakMap<StoredImage, Once<FoundIndex | undefined>>();
+const found = new OnceFor<StoredImage, FoundIndex | undefined>(find);
 
 /**
  * The first mount index that refers to an image and can be read. Undefined when there is none. One that is there and wrong is
  * told, not thrown; not reaching the repository is thrown.
  */
 export function findIndex(image: StoredImage, signal?: AbortSignal): Promise<FoundIndex | undefined> {
-  let once = found.get(image);
-  if (!once) {
-    once = new Once((either) => find(image, either));
-    found.set(image, once);
-  }
-  return once.get(signal);
+  return found.get(image, signal);
 }
 
 /** Whether an error is about the content that was read, and not about reaching it. */

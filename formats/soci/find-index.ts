@@ -1,7 +1,7 @@
 import { isDigest } from '../../src/core/digest.ts';
 import type { LazypullError } from '../../src/core/errors.ts';
 import type { StoredImage } from '../../src/core/format.ts';
-import { Once } from '../../src/core/once.ts';
+import { OnceFor } from '../../src/core/once.ts';
 import type { Descriptor } from '../../src/core/types.ts';
 import { MANIFEST_LIMIT } from '../../src/oci/documents.ts';
 import { isFinding } from './finding.ts';
@@ -12,7 +12,7 @@ import { ANNOTATION, INDEX_TYPE } from './layout.ts';
 export type FoundIndex = { readonly index: SociIndex } | { readonly error: LazypullError };
 
 /** All layers of an image ask for one index. */
-const found = new WeakMap<StoredImage, Once<FoundIndex | undefined>>();
+const found = new OnceFor<StoredImage, FoundIndex | undefined>(find);
 
 /**
  * Finds the index that a snapshotter would use (notes §7.2, §7.3): the v2 index that the manifest names, or else the first
@@ -20,12 +20,7 @@ const found = new WeakMap<StoredImage, Once<FoundIndex | undefined>>();
  * An index that is there and wrong is told, not thrown; not reaching the repository is thrown.
  */
 export function findIndex(image: StoredImage, signal?: AbortSignal): Promise<FoundIndex | undefined> {
-  let once = found.get(image);
-  if (!once) {
-    once = new Once((either) => find(image, either));
-    found.set(image, once);
-  }
-  return once.get(signal);
+  return found.get(image, signal);
 }
 
 async function find(image: StoredImage, signal: AbortSignal | undefined): Promise<FoundIndex | undefined> {

@@ -34,3 +34,22 @@ export class Once<T> {
     }
   }
 }
+
+/** A value for each of many things, made when first asked for about it and then kept as long as the thing is. */
+export class OnceFor<K extends object, T> {
+  readonly #make: (key: K, signal: AbortSignal | undefined) => Promise<T>;
+  readonly #made = new WeakMap<K, Once<T>>();
+
+  constructor(make: (key: K, signal: AbortSignal | undefined) => Promise<T>) {
+    this.#make = make;
+  }
+
+  get(key: K, signal?: AbortSignal): Promise<T> {
+    let once = this.#made.get(key);
+    if (!once) {
+      once = new Once((either) => this.#make(key, either));
+      this.#made.set(key, once);
+    }
+    return once.get(signal);
+  }
+}

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { LazypullError, throwIfAborted } from '../../src/core/errors.ts';
-import { Once } from '../../src/core/once.ts';
+import { Once, OnceFor } from '../../src/core/once.ts';
 
 it('Once makes a value once, also for those who ask at the same time', async () => {
   let made = 0;
@@ -34,4 +34,20 @@ it('Once tries again for those whose own signal is not the one that was aborted'
   controller.abort();
   await assert.rejects(owner, (error: unknown) => error instanceof LazypullError && error.code === 'CANCELLED');
   assert.deepEqual(await Promise.all(others), ['made', 'made']);
+});
+
+it('OnceFor keeps one value for each thing', async () => {
+  const asked: object[] = [];
+  const lengths = new OnceFor(async (key: { readonly name: string }) => {
+    asked.push(key);
+    if (key.name === '') throw new Error('nothing');
+    return key.name.length;
+  });
+  const [a, b] = [{ name: 'a' }, { name: 'bb' }];
+  assert.deepEqual([await lengths.get(a), await lengths.get(b), await lengths.get(a)], [1, 2, 1]);
+  assert.deepEqual(asked, [a, b]);
+  const bad = { name: '' };
+  await assert.rejects(lengths.get(bad));
+  await assert.rejects(lengths.get(bad));
+  assert.equal(asked.length, 4, 'failures are not kept');
 });
