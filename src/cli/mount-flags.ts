@@ -41,9 +41,9 @@ export function addMountOptions(command: Command): void {
   addRegistryOptions(command);
 }
 
-/** How the processes of a mount are started. */
+/** How the processes of a mount are started. What they keep is in buffers and shared memory: a young generation of the usual size would only be more to hold. */
 export function mountProgram(): readonly string[] {
-  return [process.execPath, process.argv[1] as string, 'mount-daemon'];
+  return [process.execPath, '--max-semi-space-size=2', process.argv[1] as string, 'mount-daemon'];
 }
 
 /** What they say, for `startMount`; warnings are printed. */

@@ -20,6 +20,9 @@ export interface SpawnOptions {
   readonly output: number | 'inherit' | 'ignore';
 }
 
+/** Of glibc, for processes that live as long as a mount: buffers of a read go back to the system, and threads share what they free. */
+const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: '262144', MALLOC_ARENA_MAX: '2' };
+
 /**
  * Starts a process of a mount: in a session of its own, so that no signal of a terminal reaches it, and in `/`, so that it
  * keeps no folder busy. It is not waited for.
@@ -28,7 +31,7 @@ export function spawnProcess<Sent, Received>({ program, order, fuse, output }: S
   const [command, ...args] = program;
   if (command === undefined) throw new LazypullError('INTERNAL', 'no program to start');
   const stdio: StdioOptions = ['ignore', output, output, fuse ?? 'ignore', 'pipe'];
-  const child = spawn(command, args, { detached: true, cwd: '/', stdio });
+  const child = spawn(command, args, { detached: true, cwd: '/', stdio, env: { ...process.env, ...ALLOCATOR } });
   // Who listens to the channel sees its end; this one is for processes that cannot be started at all.
   child.once('error', () => (child.stdio[PIPE_FD] as Socket | null)?.destroy());
   const socket = child.stdio[PIPE_FD] as Socket | undefined;
