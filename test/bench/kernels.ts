@@ -42,56 +42,58 @@ interface KnownChunk {
 
 type Candidate = { readonly name: string; readonly run: () => Promise<{ readonly cpu: number; readonly size?: number }> };
 
-const [layout, tag] = process.argv.slice(-2) as [string, string];
-const layer = largestLayer(layout, tag);
-const { pieces, chunks, tarSize } = await cut(layer.bytes);
-const plain = pieces.reduce((sum, piece) => sum + piece.length, 0);
-const blocks = pieces.map((piece) => lz4Compress(piece).slice());
-const library = await import('@cloudpss/zstd/wasm');
-const native = await nativeBlake3().catch(() => undefined);
-const report = {
-  scenario: 'kernels',
-  isolates: 'inflate, deflate, lz4 and chunk digests of one layer in one thread, no disk, no network',
-  node: process.version,
-  layer: { digest: layer.digest, packed: layer.bytes.length, tar: tarSize },
-  inflate: await compare(tarSize, [
-    { name: 'lazypull gunzip, CRC checked', run: () => timed(async () => void (await drain(gunzip(streamOf(...inMegabytes(layer.bytes)))))) },
-    { name: 'node:zlib gunzip, 256 KiB chunks', run: () => timed(() => nodeGunzip(layer.bytes)) },
-    ...command('gzip', ['-dc']),
-    ...command('pigz', ['-p', '1', '-dc']),
-  ]),
-  deflate: {
-    members: pieces.length,
-    plain,
-    ...(await compare(plain, [
-      ...[1, 5, DEFAULT_LEVEL, 9].map((level) => members(`lazypull level ${level}`, (piece) => deflateRaw(piece, level))),
-      ...[1, 6, 9].map((level) => members(`node:zlib level ${level}`, (piece) => deflateRawSync(piece, { level }))),
-      ...command('gzip', ['-9c'], true),
-      ...command('pigz', ['-p', '1', '-9c'], true),
-    ])),
-  },
-  lz4: await compare(plain, [
-    members('lazypull', lz4Compress),
-    { name: 'lazypull, decompress', run: () => timed(() => blocks.forEach((block, i) => lz4Decompress(block, pieces[i]?.length ?? 0))) },
-    ...command('lz4', ['-1c'], true),
-  ]),
-  chunks: {
-    chunks: chunks.length,
-    ...(await compare(plain, [
-      perChunk('lazypull zstd, matches known', ({ bytes, known }) => zstdEncode(bytes, known)),
-      perChunk('lazypull zstd', ({ bytes }) => zstdEncode(bytes)),
-      perChunk('libzstd level 3, WebAssembly', ({ bytes }) => library.compress(bytes, 3)),
-      perChunk('lazypull lz4, matches known', ({ bytes, known }) => lz4Compress(bytes, known)),
-      perChunk('lazypull lz4', ({ bytes }) => lz4Compress(bytes)),
-    ])),
-  },
-  digests: await compare(plain, [
-    digests('blake3, WebAssembly', await wasmBlake3()),
-    ...(native ? [digests('blake3, native', native)] : []),
-    digests('sha256', await chunkDigester('sha256')),
-  ]),
-};
-process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+/** Rates of the codec's kernels and of their peers over one layer of an image. */
+export async function benchKernels(layout: string, tag: string): Promise<unknown> {
+  const layer = largestLayer(layout, tag);
+  const { pieces, chunks, tarSize } = await cut(layer.bytes);
+  const joined = Buffer.concat(pieces);
+  const plain = joined.length;
+  const blocks = pieces.map((piece) => lz4Compress(piece).slice());
+  const library = await import('@cloudpss/zstd/wasm');
+  const native = await nativeBlake3().catch(() => undefined);
+  return {
+    scenario: 'kernels',
+    isolates: 'inflate, deflate, lz4 and chunk digests of one layer in one thread, no disk, no network',
+    node: process.version,
+    layer: { digest: layer.digest, packed: layer.bytes.length, tar: tarSize },
+    inflate: await compare(tarSize, [
+      { name: 'lazypull gunzip, CRC checked', run: () => timed(async () => void (await drain(gunzip(streamOf(...inMegabytes(layer.bytes)))))) },
+      { name: 'node:zlib gunzip, 256 KiB chunks', run: () => timed(() => nodeGunzip(layer.bytes)) },
+      ...command('gzip', ['-dc'], layer.bytes),
+      ...command('pigz', ['-p', '1', '-dc'], layer.bytes),
+    ]),
+    deflate: {
+      members: pieces.length,
+      plain,
+      ...(await compare(plain, [
+        ...[1, 5, DEFAULT_LEVEL, 9].map((level) => each(pieces, `lazypull level ${level}`, (piece) => deflateRaw(piece, level))),
+        ...[1, 6, 9].map((level) => each(pieces, `node:zlib level ${level}`, (piece) => deflateRawSync(piece, { level }))),
+        ...command('gzip', ['-9c'], joined, true),
+        ...command('pigz', ['-p', '1', '-9c'], joined, true),
+      ])),
+    },
+    lz4: await compare(plain, [
+      each(pieces, 'lazypull', lz4Compress),
+      { name: 'lazypull, decompress', run: () => timed(() => blocks.forEach((block, i) => lz4Decompress(block, pieces[i]?.length ?? 0))) },
+      ...command('lz4', ['-1c'], joined, true),
+    ]),
+    chunks: {
+      chunks: chunks.length,
+      ...(await compare(plain, [
+        each(chunks, 'lazypull zstd, matches known', ({ bytes, known }) => zstdEncode(bytes, known)),
+        each(chunks, 'lazypull zstd', ({ bytes }) => zstdEncode(bytes)),
+        each(chunks, 'libzstd level 3, WebAssembly', ({ bytes }) => library.compress(bytes, 3)),
+        each(chunks, 'lazypull lz4, matches known', ({ bytes, known }) => lz4Compress(bytes, known)),
+        each(chunks, 'lazypull lz4', ({ bytes }) => lz4Compress(bytes)),
+      ])),
+    },
+    digests: await compare(plain, [
+      digests(pieces, 'blake3, WebAssembly', await wasmBlake3()),
+      ...(native ? [digests(pieces, 'blake3, native', native)] : []),
+      digests(pieces, 'sha256', await chunkDigester('sha256')),
+    ]),
+  };
+}
 
 async function compare(bytes: number, candidates: readonly Candidate[]): Promise<Record<string, Result>> {
   const best = new Map<string, { cpu: number; size?: number }>();
@@ -112,15 +114,7 @@ async function timed(work: () => Promise<void> | void): Promise<{ cpu: number }>
   return { cpu: user + system };
 }
 
-function members(name: string, compress: (piece: Uint8Array) => Uint8Array): Candidate {
-  return each(name, pieces, compress);
-}
-
-function perChunk(name: string, compress: (chunk: KnownChunk) => Uint8Array): Candidate {
-  return each(name, chunks, compress);
-}
-
-function each<T>(name: string, items: readonly T[], compress: (item: T) => Uint8Array): Candidate {
+function each<T>(items: readonly T[], name: string, compress: (item: T) => Uint8Array): Candidate {
   return {
     name,
     run: async () => {
@@ -133,15 +127,14 @@ function each<T>(name: string, items: readonly T[], compress: (item: T) => Uint8
   };
 }
 
-function digests(name: string, digest: DigestBytes): Candidate {
+function digests(pieces: readonly Uint8Array[], name: string, digest: DigestBytes): Candidate {
   return { name, run: () => timed(() => pieces.forEach((piece) => digest(piece))) };
 }
 
 /** A command line tool fed through pipes, when installed. It compresses the files as one stream, which helps its size. */
-function command(name: string, args: readonly string[], packs = false): Candidate[] {
+function command(name: string, args: readonly string[], input: Uint8Array, packs = false): Candidate[] {
   const path = findTool(name);
   if (!path) return [];
-  const input = packs ? Buffer.concat(pieces) : layer.bytes;
   const run = async (): Promise<{ cpu: number; size?: number }> => {
     const script = 'TIMEFORMAT="%U %S"; time "$@"';
     const { status, stdout, stderr } = spawnSync('/bin/bash', ['-c', script, 'bash', path, ...args], { input, maxBuffer: 2 * SAMPLE, stdio: ['pipe', packs ? 'pipe' : 'ignore', 'pipe'] });

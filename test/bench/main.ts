@@ -1,34 +1,52 @@
+import type { Scope } from '../support/peers.ts';
 import { runScope } from './scope.ts';
 
-const USAGE = `usage: npm run bench -- SCENARIO ARGS
+/** A comparison with the reference tool: what it is called with, what it says of itself, and its figures. */
+interface Scenario {
+  readonly args: readonly ('LAYOUT' | 'TAG' | '[RUNS]')[];
+  readonly about: string;
+  readonly run: (t: Scope, layout: string, tag: string, runs: number) => Promise<unknown>;
+}
 
-  convert LAYOUT TAG [RUNS]    lazypull convert against ctr-remote image convert --estargz (root, containerd, stargz-snapshotter, time)
-  kernels LAYOUT TAG           inflate, deflate, zstd and lz4 against node:zlib, gzip, pigz, libzstd and lz4 over one layer
-  ztoc LAYOUT TAG [RUNS]       lazypull index of the largest layer against soci-snapshotter's builder (go, gcc), gzip and zlib (time)
-  nydus LAYOUT TAG [RUNS]      lazypull convert --format nydus against containerd's converter with nydus-image, and nydus-image alone (nydus-image or cargo, go, time)
-  erofs                        EROFS images of 60 000 and a million synthetic files, the former against mkfs.erofs (erofs-utils)
+const SCENARIOS: Record<string, Scenario> = {
+  convert: {
+    args: ['LAYOUT', 'TAG', '[RUNS]'],
+    about: 'lazypull convert against ctr-remote image convert --estargz (root, containerd, stargz-snapshotter, time)',
+    run: async (t, layout, tag, runs) => (await import('./convert.ts')).benchConvert(t, layout, tag, runs),
+  },
+  kernels: {
+    args: ['LAYOUT', 'TAG'],
+    about: 'inflate, deflate, zstd and lz4 against node:zlib, gzip, pigz, libzstd and lz4 over one layer',
+    run: async (_t, layout, tag) => (await import('./kernels.ts')).benchKernels(layout, tag),
+  },
+  ztoc: {
+    args: ['LAYOUT', 'TAG', '[RUNS]'],
+    about: "lazypull index of the largest layer against soci-snapshotter's builder (go, gcc), gzip and zlib (time)",
+    run: async (t, layout, tag, runs) => (await import('./ztoc.ts')).benchZtoc(t, layout, tag, runs),
+  },
+  nydus: {
+    args: ['LAYOUT', 'TAG', '[RUNS]'],
+    about: "lazypull convert --format nydus against containerd's converter with nydus-image, and nydus-image alone (nydus-image or cargo, go, time)",
+    run: async (t, layout, tag, runs) => (await import('./nydus.ts')).benchNydus(t, layout, tag, runs),
+  },
+  erofs: {
+    args: [],
+    about: 'EROFS images of 60 000 and a million synthetic files, the former against mkfs.erofs (erofs-utils)',
+    run: async () => (await import('./erofs.ts')).benchErofs(),
+  },
+};
 
-LAYOUT is an OCI image layout. Prints one JSON object.`;
+const usage = (): string =>
+  `usage: npm run bench -- SCENARIO ARGS\n\n${Object.entries(SCENARIOS)
+    .map(([name, { args, about }]) => `  ${[name, ...args].join(' ').padEnd(28)} ${about}\n`)
+    .join('')}\nLAYOUT is an OCI image layout. Prints one JSON object.\n`;
 
-const [scenario, layout, tag, count] = process.argv.slice(2);
-if (scenario === 'erofs') {
-  const { benchErofs } = await import('./erofs.ts');
-  process.stdout.write(`${JSON.stringify(await benchErofs(), null, 2)}\n`);
-} else if (!scenario || !layout || !tag) {
-  process.stderr.write(`${USAGE}\n`);
+const [name = '', layout = '', tag = '', count = '3'] = process.argv.slice(2);
+const scenario = Object.hasOwn(SCENARIOS, name) ? SCENARIOS[name] : undefined;
+if (!scenario || (scenario.args.includes('TAG') && (!layout || !tag))) {
+  process.stderr.write(usage());
   process.exitCode = 2;
-} else if (scenario === 'convert') {
-  const { benchConvert } = await import('./convert.ts');
-  process.stdout.write(`${JSON.stringify(await runScope((t) => benchConvert(t, layout, tag, Number(count ?? 3))), null, 2)}\n`);
-} else if (scenario === 'ztoc') {
-  const { benchZtoc } = await import('./ztoc.ts');
-  process.stdout.write(`${JSON.stringify(await runScope((t) => benchZtoc(t, layout, tag, Number(count ?? 3))), null, 2)}\n`);
-} else if (scenario === 'nydus') {
-  const { benchNydus } = await import('./nydus.ts');
-  process.stdout.write(`${JSON.stringify(await runScope((t) => benchNydus(t, layout, tag, Number(count ?? 3))), null, 2)}\n`);
-} else if (scenario === 'kernels') {
-  await import('./kernels.ts');
 } else {
-  process.stderr.write(`${USAGE}\n`);
-  process.exitCode = 2;
+  const figures = await runScope((t) => scenario.run(t, layout, tag, Number(count)));
+  process.stdout.write(`${JSON.stringify(figures, null, 2)}\n`);
 }
