@@ -1,4 +1,3 @@
-import { Digester } from '../../src/core/digest.ts';
 import { corrupt } from '../../src/core/errors.ts';
 import type { ConvertContext } from '../../src/core/format.ts';
 import type { ByteStream, Sink } from '../../src/core/types.ts';
@@ -61,8 +60,6 @@ export class ChunkPacker {
   #decided: Promise<unknown> = Promise.resolve();
   #written: Promise<unknown> = Promise.resolve();
   #failure: { readonly error: unknown } | undefined;
-  /** Of what is stored. */
-  readonly digester = new Digester();
   /** Stored bytes so far. */
   size = 0;
   /** Chunks of all files, and bytes in them. */
@@ -190,7 +187,6 @@ export class ChunkPacker {
       const result = await packed;
       if (this.#failure || !result) return;
       for (const [i, unit] of units.entries()) this.#place(unit, result.units[i] as PackedUnits['units'][number]);
-      this.digester.update(result.bytes);
       await this.#sink(result.bytes);
       this.size += result.bytes.length;
     } catch (error) {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { concat } from '../../src/core/bytes.ts';
-import type { Digester } from '../../src/core/digest.ts';
+import { digestHex, type Digest } from '../../src/core/digest.ts';
 import type { Sink } from '../../src/core/types.ts';
 import { lz4Compress } from '../../src/codec/lz4.ts';
 import { zstdCompress } from '../../src/codec/zstd.ts';
@@ -27,7 +27,7 @@ export interface TailInput {
   /** Of the chunks, where it is not the setting: gzip for zran. */
   readonly chunkCompressor?: Compressor;
   /** The data in front, absent when it is in another blob. */
-  readonly data?: { readonly size: number; readonly digester: Digester };
+  readonly data?: { readonly size: number; soFar(): Digest };
   /** Of the blob with the data, if that is another one; a placeholder otherwise. */
   readonly id?: string;
   /** Bytes of chunk data, wherever it is. */
@@ -56,8 +56,7 @@ export async function writeTail(sink: Sink, input: TailInput): Promise<{ readonl
   if (data) {
     const header = encodeMemberHeader({ name: MEMBER.data, size: data.size });
     await put(header);
-    data.digester.update(header);
-    const digest = Buffer.from(data.digester.finish().slice('sha256:'.length), 'hex');
+    const digest = Buffer.from(digestHex(data.soFar()), 'hex');
     toc.push({ name: MEMBER.data, flags: TOC_FLAG.none, digest, offset: 0, compressedSize: data.size, uncompressedSize: chunks.uncompressedSize });
   }
 

@@ -1,4 +1,5 @@
 import { Pipe } from '../../src/core/pipe.ts';
+import { digestOf, type Digest } from '../../src/core/digest.ts';
 import type { Descriptor, Ingest, Sink } from '../../src/core/types.ts';
 
 /** A blob that is stored once there is something to store: a layer without file content has none. */
@@ -7,6 +8,7 @@ export class Upload {
   readonly #mediaType: string;
   readonly #pipe = new Pipe();
   #stored: Promise<Descriptor> | undefined;
+  #soFar: (() => Digest) | undefined;
   #failure: { readonly error: unknown } | undefined;
   /** Bytes so far. */
   size = 0;
@@ -23,6 +25,11 @@ export class Upload {
     if (this.#failure) throw this.#failure.error;
   };
 
+  /** Digest of all bytes whose write has resolved. */
+  soFar(): Digest {
+    return this.#soFar?.() ?? digestOf();
+  }
+
   /** The stored blob; undefined when nothing was written. */
   async finish(): Promise<Descriptor | undefined> {
     this.#pipe.end();
@@ -37,7 +44,8 @@ export class Upload {
 
   #begin(): Promise<Descriptor> {
     const reader = this.#pipe[Symbol.asyncIterator]();
-    const stored = this.#ingest(this.#mediaType, async (sink) => {
+    const stored = this.#ingest(this.#mediaType, async (sink, soFar) => {
+      this.#soFar = soFar;
       for await (const bytes of { [Symbol.asyncIterator]: () => reader }) await sink(bytes);
     });
     // A store that gives up, perhaps without having read anything, must not leave the writer waiting.

@@ -101,7 +101,7 @@ async function finishBlob(input: LayerInput, blobs: BlobList, packer: ChunkPacke
     contextCount: contexts.length,
     features: contexts.length > 0 ? BLOB_FEATURE.batch : 0,
     tableCompressor: settings.compressor,
-    data: { size: packer.size, digester: packer.digester },
+    data: { size: packer.size, soFar: () => upload.soFar() },
     dataSize: packer.size,
     bootstrap: async (self, sink) => {
       const named = blobs.blobs.map((blob) => (blob === own ? { chunks: own.chunks, entry: self } : blob.facts && { chunks: blob.chunks, entry: blob.facts.entry }));

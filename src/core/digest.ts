@@ -67,6 +67,11 @@ export class Digester {
     return copy;
   }
 
+  /** The digest of everything so far; more may follow. */
+  soFar(): Digest {
+    return this.copy().finish();
+  }
+
   /** The digest of everything so far; the digester cannot be used afterwards. */
   finish(): Digest {
     return `${this.#algorithm}:${this.#hash.digest('hex')}`;

@@ -10,6 +10,8 @@ export interface ByteSource {
   /** What `read` gives is nobody else's: whoever has read it may `giveBack` it. */
   readonly fresh?: boolean;
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** What was read there is wrong. Tells whether reading it again gets it from somewhere else, which may be right. */
+  distrust?(offset: number, length: number): boolean;
 }
 
 /** Takes bytes and resolves when it is ready for more. The bytes belong to the caller again once it has resolved. */
@@ -202,10 +204,13 @@ export interface OpenLayer {
 }
 
 /**
- * Stores bytes whose digest is not known yet. `produce` pushes them into the sink it is given; nothing is visible in the
- * store unless it resolves.
+ * Pushes bytes into a store's sink. `soFar` is the sha256 of all those whose push has resolved: the store hashes them anyway,
+ * and what describes its own beginning need not do so again.
  */
-export type Ingest = (mediaType: string, produce: (sink: Sink) => Promise<void>) => Promise<Descriptor>;
+export type Produce = (sink: Sink, soFar: () => Digest) => Promise<void>;
+
+/** Stores bytes whose digest is not known yet; nothing is visible in the store unless `produce` resolves. */
+export type Ingest = (mediaType: string, produce: Produce) => Promise<Descriptor>;
 
 /** Memory of a `WorkerPool`'s budget, visible to its threads. */
 export interface Lease {
@@ -242,7 +247,7 @@ export interface ImageStore {
   fetch(descriptor: Descriptor, signal?: AbortSignal): ByteStream;
   /** Stores bytes of known digest. `open` may be called again for a retry. */
   push(descriptor: Descriptor, open: () => ByteStream, signal?: AbortSignal): Promise<void>;
-  ingest(mediaType: string, produce: (sink: Sink) => Promise<void>, signal?: AbortSignal): Promise<Descriptor>;
+  ingest(mediaType: string, produce: Produce, signal?: AbortSignal): Promise<Descriptor>;
   /** Descriptors of manifests whose `subject` is the given one. */
   referrers?(subject: Descriptor, signal?: AbortSignal): Promise<readonly Descriptor[]>;
   /** Takes a blob from another repository of the same registry without moving bytes; false when that is not possible. */

@@ -1,6 +1,6 @@
 import { Digester } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
-import type { Descriptor, ImageStore, Sink } from '../core/types.ts';
+import type { Descriptor, ImageStore, Produce } from '../core/types.ts';
 
 /** A store that takes everything, keeps nothing, and says what it would have stored: the target of a dry run. */
 export function discardStore(location: string): ImageStore {
@@ -17,9 +17,12 @@ export function discardStore(location: string): ImageStore {
       throw absent();
     },
     push: async () => undefined,
-    async ingest(mediaType: string, produce: (sink: Sink) => Promise<void>): Promise<Descriptor> {
+    async ingest(mediaType: string, produce: Produce): Promise<Descriptor> {
       const digester = new Digester();
-      await produce(async (bytes) => digester.update(bytes));
+      await produce(
+        async (bytes) => digester.update(bytes),
+        () => digester.soFar(),
+      );
       const size = digester.size;
       return { mediaType, digest: digester.finish(), size };
     },

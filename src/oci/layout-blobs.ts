@@ -161,6 +161,11 @@ export class TempBlob {
     return this.#digester.size;
   }
 
+  /** Digest of the bytes taken so far. */
+  soFar(): Digest {
+    return this.#digester.soFar();
+  }
+
   /** Small writes are gathered; the caller's bytes are free again once this resolves. */
   async write(bytes: Uint8Array): Promise<void> {
     this.#digester.update(bytes);

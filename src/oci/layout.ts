@@ -3,7 +3,7 @@ import { isDigest, parseDigest, verified, type Digest } from '../core/digest.ts'
 import { LazypullError, printable, throwIfAborted } from '../core/errors.ts';
 import { FileSource } from '../core/source.ts';
 import { collect, streamOf } from '../core/stream.ts';
-import type { ByteSource, ByteStream, Descriptor, ImageStore, Sink } from '../core/types.ts';
+import type { ByteSource, ByteStream, Descriptor, ImageStore, Produce } from '../core/types.ts';
 import { MANIFEST_LIMIT } from './documents.ts';
 import { BlobFolder } from './layout-blobs.ts';
 import { documentFacts, DocumentReader, referrerDescriptor, referrersTag } from './document-facts.ts';
@@ -126,7 +126,7 @@ export class LayoutStore implements ImageStore {
     }
   }
 
-  async ingest(mediaType: string, produce: (sink: Sink) => Promise<void>, signal?: AbortSignal): Promise<Descriptor> {
+  async ingest(mediaType: string, produce: Produce, signal?: AbortSignal): Promise<Descriptor> {
     throwIfAborted(signal);
     await this.index.create();
     const temp = await this.blobs.create();
@@ -134,7 +134,7 @@ export class LayoutStore implements ImageStore {
       await produce(async (bytes) => {
         throwIfAborted(signal);
         await temp.write(bytes);
-      });
+      }, () => temp.soFar());
       throwIfAborted(signal);
       const digest = await temp.commit();
       return { mediaType, digest, size: temp.size };

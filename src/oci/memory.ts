@@ -3,7 +3,7 @@ import { LazypullError, printable, throwIfAborted } from '../core/errors.ts';
 import { concat } from '../core/bytes.ts';
 import { checkRange } from '../core/source.ts';
 import { collect, streamOf } from '../core/stream.ts';
-import type { ByteSource, ByteStream, Descriptor, ImageStore, Sink } from '../core/types.ts';
+import type { ByteSource, ByteStream, Descriptor, ImageStore, Produce } from '../core/types.ts';
 import { documentFacts, DocumentReader, referrerDescriptor } from './document-facts.ts';
 import { isIndexType, isManifestType } from './media-types.ts';
 
@@ -84,7 +84,7 @@ export class MemoryStore implements ImageStore {
     this.#content.set(digest, bytes);
   }
 
-  async ingest(mediaType: string, produce: (sink: Sink) => Promise<void>, signal?: AbortSignal): Promise<Descriptor> {
+  async ingest(mediaType: string, produce: Produce, signal?: AbortSignal): Promise<Descriptor> {
     throwIfAborted(signal);
     const digester = new Digester();
     const parts: Uint8Array[] = [];
@@ -92,7 +92,7 @@ export class MemoryStore implements ImageStore {
       throwIfAborted(signal);
       digester.update(bytes);
       parts.push(new Uint8Array(bytes));
-    });
+    }, () => digester.soFar());
     throwIfAborted(signal);
     const { size } = digester;
     const digest = digester.finish();

@@ -1,7 +1,7 @@
-import { verified, type Digest } from '../core/digest.ts';
+import { digestOf, verified, type Digest } from '../core/digest.ts';
 import { LazypullError, throwIfAborted } from '../core/errors.ts';
 import { collect } from '../core/stream.ts';
-import type { ByteSource, ByteStream, Descriptor, ImageStore, Sink } from '../core/types.ts';
+import type { ByteSource, ByteStream, Descriptor, ImageStore, Produce } from '../core/types.ts';
 import { fetchBlob, openBlob } from './blob-read.ts';
 import { connectRegistry, makeTransport } from './connect.ts';
 import { describe, MANIFEST_LIMIT, manifestMediaType } from './documents.ts';
@@ -96,7 +96,7 @@ export class RegistryStore implements ImageStore {
     await this.#putManifest(connected, descriptor, await collect(verified(open(), descriptor, what), MANIFEST_LIMIT, what), signal);
   }
 
-  async ingest(mediaType: string, produce: (sink: Sink) => Promise<void>, signal?: AbortSignal): Promise<Descriptor> {
+  async ingest(mediaType: string, produce: Produce, signal?: AbortSignal): Promise<Descriptor> {
     const connected = await this.#connect(signal);
     if (!isManifestEndpoint(mediaType)) return ingestBlob(connected.repository, mediaType, produce, signal);
     const parts: Uint8Array[] = [];
@@ -105,7 +105,7 @@ export class RegistryStore implements ImageStore {
       size += bytes.length;
       if (size > MANIFEST_LIMIT) throw new LazypullError('LIMIT', `a manifest of more than ${MANIFEST_LIMIT} bytes cannot be stored`);
       parts.push(new Uint8Array(bytes));
-    });
+    }, () => digestOf(...parts));
     throwIfAborted(signal);
     const bytes = Buffer.concat(parts);
     const descriptor = describe(mediaType, bytes);

@@ -1,7 +1,7 @@
 import { Digester, type Digest } from '../core/digest.ts';
 import { LazypullError, throwIfAborted } from '../core/errors.ts';
 import { streamOf } from '../core/stream.ts';
-import type { Descriptor, Sink } from '../core/types.ts';
+import type { Descriptor, Produce } from '../core/types.ts';
 import { HttpError, isStatus } from './http-error.ts';
 import type { RepositoryClient } from './repository.ts';
 import { pushBlob } from './upload-push.ts';
@@ -22,7 +22,7 @@ const MAX_PIECE = 64 * 1024 * 1024;
 export async function ingestBlob(
   repository: RepositoryClient,
   mediaType: string,
-  produce: (sink: Sink) => Promise<void>,
+  produce: Produce,
   signal?: AbortSignal,
 ): Promise<Descriptor> {
   // Also ends what is under way when the producer fails.
@@ -32,7 +32,10 @@ export async function ingestBlob(
   if (signal?.aborted) onAbort();
   const upload = new PieceUpload(repository, mediaType, stop.signal);
   try {
-    await produce((bytes) => upload.write(bytes));
+    await produce(
+      (bytes) => upload.write(bytes),
+      () => upload.soFar(),
+    );
     throwIfAborted(signal);
     return await upload.finish();
   } catch (error) {
@@ -64,6 +67,11 @@ class PieceUpload {
     this.#repository = repository;
     this.#mediaType = mediaType;
     this.#signal = signal;
+  }
+
+  /** Digest of the bytes taken so far. */
+  soFar(): Digest {
+    return this.#digester.soFar();
   }
 
   async write(bytes: Uint8Array): Promise<void> {

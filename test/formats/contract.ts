@@ -180,7 +180,7 @@ export function formatContract<O>({ format, options, refuses, openRequests }: Co
               for (let i = 0; i < 5; i++) await turn();
               total += bytes.length;
               consumed += bytes.length;
-            });
+            }, () => digest);
             return { mediaType, digest, size: total };
           },
         },

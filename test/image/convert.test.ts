@@ -275,11 +275,11 @@ test('a layer whose upload breaks is made once more, and not a third time', asyn
     push: (descriptor, open) => target.push(descriptor, open),
     close: () => target.close(),
     ingest: (mediaType, produce) =>
-      target.ingest(mediaType, async (sink) => {
+      target.ingest(mediaType, async (sink, soFar) => {
         await produce(async (bytes) => {
           if (times-- > 0) throw new LazypullError('NETWORK', 'connection reset');
           await sink(bytes);
-        });
+        }, soFar);
       }),
   });
   const target = openMemory();

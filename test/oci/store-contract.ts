@@ -177,6 +177,25 @@ export function storeContract(name: string, make: () => Promise<StoreUnderTest>)
       assert.equal(await store.has(empty), true);
     });
 
+    test('tells what it has taken so far', async ({ store }) => {
+      const bytes = noise(3_000_000, 5);
+      for (const mediaType of [OCI.layer, OCI.manifest]) {
+        const seen: [string, string][] = [];
+        const running = store.ingest(mediaType, async (sink, soFar) => {
+          seen.push([soFar(), digestOf()]);
+          for (let at = 0; at < bytes.length; at += 700_001) {
+            await sink(bytes.subarray(at, at + 700_001));
+            seen.push([soFar(), digestOf(bytes.subarray(0, at + 700_001))]);
+          }
+        });
+        // No manifest consists of noise: what a store says of that is not looked at here.
+        if (mediaType === OCI.manifest) await running.catch(() => undefined);
+        else assert.deepEqual(await running, blobOf(bytes, mediaType));
+        assert.equal(seen.length, 6);
+        for (const [told, right] of seen) assert.equal(told, right);
+      }
+    });
+
     test('keeps nothing of a push or ingest that fails half way', async ({ store, leftovers }) => {
       const bytes = noise(700_000, 4);
       const broken = async function* (): AsyncGenerator<Uint8Array> {

@@ -87,7 +87,7 @@ test('a slow sink holds the source back', async () => {
             for (let i = 0; i < 5; i++) await turn();
             total += bytes.length;
             consumed += bytes.length;
-          });
+          }, () => digestOf());
           return { mediaType, digest: digestOf(), size: total };
         },
       },

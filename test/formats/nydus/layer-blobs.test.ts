@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { digestOf } from '../../../src/core/digest.ts';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { LazypullError } from '../../../src/core/errors.ts';
@@ -55,7 +56,7 @@ test('uploads: nothing without bytes, an error of the store at the next write, n
   }, /full/);
   await broken.abandon(new Error('over'));
   let ended: unknown;
-  const stopped = new Upload((_, produce) => produce(async () => undefined).catch((error: unknown) => {
+  const stopped = new Upload((_, produce) => produce(async () => undefined, () => digestOf()).catch((error: unknown) => {
     ended = error;
     throw error;
   }) as never, 'x');

@@ -143,7 +143,7 @@ test('a store that fails ends the conversion with its error, and a tar that ends
     const late = writeNydus(tarInput(sample()), { workers, ingest: (_, produce) => produce(async (bytes) => {
       taken += bytes.length;
       if (taken > 100_000) throw full;
-    }) as never }, {});
+    }, () => digestOf()) as never }, {});
     await assert.rejects(late, full);
     const store = openMemory();
     let stored = 0;
