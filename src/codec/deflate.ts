@@ -1,4 +1,4 @@
-import { concat } from '../core/bytes.ts';
+import { concat, copyInto } from '../core/bytes.ts';
 import { LazypullError } from '../core/errors.ts';
 import { deflateWasm } from './kernels/generated.ts';
 import { KernelPool, type WasmGlobal, type WasmMemory } from './kernels/wasm.ts';
@@ -77,7 +77,7 @@ export function deflateRaw(input: Uint8Array, level: number = DEFAULT_LEVEL, fin
   let rest = known && known.length > 0 && usesKnownMatches(level) ? known : undefined;
   for (let at = 0; ; at += segment) {
     const left = input.length - at;
-    memory.set(left === input.length && left <= segment ? input : input.subarray(at, at + segment), place);
+    copyInto(memory, left === input.length && left <= segment ? input : input.subarray(at, at + segment), place);
     if (rest) placeKnown(kernel, rest);
     const isLast = left <= segment;
     const bytes = memory.subarray(output, output + run(Math.min(left, segment), isLast ? (final ? FINISH : FLUSH) : CONTINUE));

@@ -13,19 +13,17 @@ const SLOTS = 4;
 /** Ends of members that are handed over at a time: small members have many. */
 const MANY_ENDS = 4096;
 
+/** Threads that are kept for the next stream: to start one takes as long as to hash 40 MB. */
+const SPARE = 2;
+
 /** What the thread begins with. */
 export interface DigestSetup {
   readonly memory: SharedArrayBuffer;
   readonly slotSize: number;
-  readonly gzip: boolean;
 }
 
-/** What the thread is told: bytes of a slot with the ends of members in them, or (length -1) that there are no more. */
-export interface DigestMessage {
-  readonly slot: number;
-  readonly length: number;
-  readonly ends: readonly MemberEnd[];
-}
+/** What the thread is told: that a stream begins, bytes of a slot with the ends of members in them, or that there are no more. */
+export type DigestMessage = { readonly gzip: boolean } | { readonly slot: number; readonly length: number; readonly ends: readonly MemberEnd[] } | 'end';
 
 /** What it answers: that a slot is free again and where the first bad trailer was met, or the digest in hex. */
 export type DigestReply = { readonly slot: number; readonly bad?: number } | { readonly hex: string };
@@ -63,16 +61,66 @@ export function streamDigester({ jobs }: Pick<WorkerPool, 'jobs'>, what: string)
   };
 }
 
+/** Memory shared with a thread, and the thread, once there is work for it. Serves one stream at a time. */
+class DigestLane {
+  static readonly #spare: DigestLane[] = [];
+  readonly memory = new SharedArrayBuffer(SLOT * SLOTS);
+  #worker: Worker | undefined;
+  #onReply: ((reply: DigestReply | LazypullError) => void) | undefined;
+
+  static take(): DigestLane {
+    return DigestLane.#spare.pop() ?? new DigestLane();
+  }
+
+  begin(gzip: boolean, onReply: (reply: DigestReply | LazypullError) => void): void {
+    this.#onReply = onReply;
+    this.#worker ??= this.#start();
+    this.#worker.ref();
+    this.post({ gzip });
+  }
+
+  post(message: DigestMessage): void {
+    this.#worker?.postMessage(message);
+  }
+
+  /** `idle`: the thread has answered everything and may serve another stream. */
+  async giveBack(idle: boolean): Promise<void> {
+    this.#onReply = undefined;
+    if (idle && DigestLane.#spare.length < SPARE) {
+      // Nobody waits for it: it must not keep the process alive.
+      this.#worker?.unref();
+      DigestLane.#spare.push(this);
+    } else {
+      await this.#worker?.terminate();
+    }
+  }
+
+  #start(): Worker {
+    const workerData: DigestSetup = { memory: this.memory, slotSize: SLOT };
+    const worker = new Worker(new URL('./digest-worker.js', import.meta.url), { workerData });
+    const failed = (failure: LazypullError): void => {
+      // A thread that ended by itself is not for the next one.
+      const at = DigestLane.#spare.indexOf(this);
+      if (at >= 0) DigestLane.#spare.splice(at, 1);
+      this.#onReply?.(failure);
+    };
+    worker.on('message', (reply: DigestReply) => this.#onReply?.(reply));
+    worker.on('error', (error) => failed(wrapError(error, 'INTERNAL', 'the thread that hashes failed')));
+    worker.on('exit', () => failed(new LazypullError('INTERNAL', 'the thread that hashes ended')));
+    return worker;
+  }
+}
+
 /**
  * sha256 of a stream and CRCs of its gzip members, computed by a thread of its own, for one that the thread which reads has
- * no time for. The thread is started once there is more than one piece to look at.
+ * no time for. The thread is put to work once there is more than one piece to look at.
  */
 export class DigestThread implements StreamDigester {
   readonly #what: string;
-  readonly #memory = new SharedArrayBuffer(SLOT * SLOTS);
-  readonly #bytes = new Uint8Array(this.#memory);
+  readonly #lane = DigestLane.take();
+  readonly #bytes = new Uint8Array(this.#lane.memory);
   gzip = false;
-  #worker: Worker | undefined;
+  #working = false;
   #slot = 0;
   #used = 0;
   /** In the slot. */
@@ -82,7 +130,10 @@ export class DigestThread implements StreamDigester {
   /** Slots that the thread has not answered for. */
   #away = 0;
   #size = 0;
+  /** For the digest. */
+  #asked = false;
   #hex: string | undefined;
+  #closed = false;
   #bad: number | undefined;
   #failure: LazypullError | undefined;
   #wake: (() => void) | undefined;
@@ -102,6 +153,8 @@ export class DigestThread implements StreamDigester {
 
   /** Copies the bytes; waits only when the thread cannot keep up. */
   async update(bytes: Uint8Array): Promise<void> {
+    // The memory may be another stream's by now.
+    if (this.#closed) throw this.#failure;
     // No need to read on.
     if (this.#bad !== undefined) throw crcMismatch(this.#what, this.#bad);
     for (let at = 0; at < bytes.length; ) {
@@ -119,7 +172,8 @@ export class DigestThread implements StreamDigester {
     let hex = this.#checkHere()?.finish();
     if (hex === undefined) {
       await this.#send();
-      this.#post({ slot: 0, length: -1, ends: [] });
+      this.#asked = true;
+      this.#post('end');
       await this.#until(() => this.#hex !== undefined);
       hex = this.#hex;
     }
@@ -141,12 +195,18 @@ export class DigestThread implements StreamDigester {
   }
 
   async close(): Promise<void> {
-    await this.#worker?.terminate();
+    if (this.#closed) return;
+    this.#closed = true;
+    const idle = !this.#failure && this.#away === 0 && this.#asked === (this.#hex !== undefined);
+    this.#failure ??= new LazypullError('INTERNAL', 'the thread that hashes ended');
+    this.#wake?.();
+    await this.#lane.giveBack(idle);
   }
 
   /** Without a thread, which would be started in vain: all there is lies in the first slot. */
   #checkHere(): StreamCheck | undefined {
-    if (this.#worker) return undefined;
+    if (this.#working) return undefined;
+    if (this.#closed) throw this.#failure;
     const check = new StreamCheck(this.gzip);
     check.update(this.#bytes.subarray(0, this.#used), this.#ends);
     this.#bad = check.bad;
@@ -180,33 +240,20 @@ export class DigestThread implements StreamDigester {
   }
 
   #post(message: DigestMessage): void {
-    this.#worker ??= this.#start();
-    this.#worker.postMessage(message);
+    if (this.#closed) throw this.#failure;
+    if (!this.#working) this.#lane.begin(this.gzip, (reply) => this.#take(reply));
+    this.#working = true;
+    this.#lane.post(message);
   }
 
-  #start(): Worker {
-    const workerData: DigestSetup = { memory: this.#memory, slotSize: SLOT, gzip: this.gzip };
-    const worker = new Worker(new URL('./digest-worker.js', import.meta.url), { workerData });
-    const wake = (): void => {
-      this.#wake?.();
-      this.#wake = undefined;
-    };
-    worker.on('message', (reply: DigestReply) => {
-      if ('hex' in reply) this.#hex = reply.hex;
-      else {
-        this.#away -= 1;
-        this.#bad ??= reply.bad;
-      }
-      wake();
-    });
-    worker.on('error', (error) => {
-      this.#failure = wrapError(error, 'INTERNAL', 'the thread that hashes failed');
-      wake();
-    });
-    worker.on('exit', () => {
-      this.#failure ??= new LazypullError('INTERNAL', 'the thread that hashes ended');
-      wake();
-    });
-    return worker;
+  #take(reply: DigestReply | LazypullError): void {
+    if (reply instanceof LazypullError) this.#failure ??= reply;
+    else if ('hex' in reply) this.#hex = reply.hex;
+    else {
+      this.#away -= 1;
+      this.#bad ??= reply.bad;
+    }
+    this.#wake?.();
+    this.#wake = undefined;
   }
 }

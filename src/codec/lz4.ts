@@ -1,4 +1,4 @@
-import { roundUp } from '../core/bytes.ts';
+import { copyInto, roundUp } from '../core/bytes.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
 import { takeRoom } from '../core/room.ts';
 import { lz4Wasm } from './kernels/generated.ts';
@@ -42,11 +42,11 @@ export function lz4Compress(bytes: Uint8Array, known?: Uint32Array): Uint8Array 
   const offset = behind(logAt + logSize, 0);
   // What does not compress grows by a byte in 255.
   const { kernel, memory } = kernels.open(offset + bytes.length + Math.ceil(bytes.length / 255) + 16 + SLACK.value);
-  memory.set(bytes, DATA.value);
+  copyInto(memory, bytes, DATA.value);
   const output = DATA.value + offset;
   let size = 0;
   if (known && logSize > 0) {
-    memory.set(new Uint8Array(known.buffer, known.byteOffset, logSize), DATA.value + logAt);
+    copyInto(memory, new Uint8Array(known.buffer, known.byteOffset, logSize), DATA.value + logAt);
     size = kernel.compressKnown(DATA.value, bytes.length, DATA.value + logAt, logSize, output);
   }
   if (size === 0) size = kernel.compress(DATA.value, bytes.length, output);

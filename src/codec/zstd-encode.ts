@@ -1,4 +1,4 @@
-import { roundUp } from '../core/bytes.ts';
+import { copyInto, roundUp } from '../core/bytes.ts';
 import { LazypullError } from '../core/errors.ts';
 import { zstdWasm } from './kernels/generated.ts';
 import { type DataKernel, GrowingKernel, type WasmGlobal } from './kernels/wasm.ts';
@@ -28,8 +28,8 @@ export function zstdEncode(bytes: Uint8Array, known?: Uint32Array): Uint8Array {
   const logAt = roundUp(bytes.length + SLACK.value, 64);
   const outputAt = roundUp(logAt + logSize, 64);
   const { kernel, memory } = kernels.open(outputAt + bytes.length + OVERHEAD + OUTPUT_SLACK.value);
-  memory.set(bytes, DATA.value);
-  if (known) memory.set(new Uint8Array(known.buffer, known.byteOffset, logSize), DATA.value + logAt);
+  copyInto(memory, bytes, DATA.value);
+  if (known) copyInto(memory, new Uint8Array(known.buffer, known.byteOffset, logSize), DATA.value + logAt);
   const output = DATA.value + outputAt;
   return memory.subarray(output, output + kernel.compress(DATA.value, bytes.length, DATA.value + logAt, logSize, output));
 }

@@ -35,6 +35,45 @@ test('closing early is fine, and what comes after it fails', async () => {
   }, { code: 'INTERNAL' });
 });
 
+test('one thread serves one stream after another, and none that was left', async () => {
+  let started = 0;
+  const count = (): void => void (started += 1);
+  process.on('worker', count);
+  try {
+    const first = new DigestThread('stream');
+    const bytes = noise(5 << 20);
+    await first.update(bytes);
+    // Another at the same time needs another thread.
+    const other = new DigestThread('stream');
+    await other.update(bytes.subarray(1));
+    assert.equal(await first.finish(), digestOf(bytes));
+    assert.equal(await other.finish(), digestOf(bytes.subarray(1)));
+    await first.close();
+    await other.close();
+    const before = started;
+    for (let i = 0; i < 4; i++) {
+      const next = new DigestThread('stream');
+      next.gzip = i % 2 === 0;
+      if (next.gzip) next.onTrailer({ crc: crc32(bytes.subarray(i)), offset: 1, out: bytes.length - i });
+      await next.update(bytes.subarray(i));
+      assert.equal(await next.finish(), digestOf(bytes.subarray(i)));
+      await next.close();
+      await next.close();
+    }
+    assert.equal(started, before);
+    // What is still hashed for a stream that was left is not for the next one.
+    const left = new DigestThread('stream');
+    await left.update(bytes);
+    await left.close();
+    const last = new DigestThread('stream');
+    await last.update(bytes);
+    assert.equal(await last.finish(), digestOf(bytes));
+    await last.close();
+  } finally {
+    process.off('worker', count);
+  }
+});
+
 /** Members of the sizes given: their trailers, and all their content. */
 function membersOf(sizes: readonly number[]): { readonly content: Uint8Array; readonly trailers: readonly { crc: number; offset: number; out: number }[] } {
   const content = noise(sizes.reduce((sum, size) => sum + size, 0));
