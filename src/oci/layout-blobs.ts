@@ -7,6 +7,8 @@ import type { ByteStream } from '../core/types.ts';
 
 /** Bytes per read and per write. */
 const PIECE = 1 << 20;
+/** Bytes after which the disk is told to begin: what is left for the end is waited for by everybody. */
+const SYNC_AFTER = 64 << 20;
 /** Temp files of a process that died are swept once they are this old, ms. */
 const STALE = 24 * 3600_000;
 const TEMP = /^\.lazypull-\d+-[0-9a-f]{16}$/;
@@ -147,6 +149,10 @@ export class TempBlob {
   #buffer: Buffer | undefined;
   #held = 0;
   #written = 0;
+  /** Bytes that the disk has been told of, and that telling. */
+  #told = 0;
+  #syncing: Promise<unknown> | undefined;
+  #lost: { readonly error: unknown } | undefined;
   #open = true;
 
   constructor(folder: BlobFolder, path: string, handle: FileHandle, algorithm: 'sha256' | 'sha512') {
@@ -190,6 +196,8 @@ export class TempBlob {
     if (expected && got !== expected) throw new LazypullError('DIGEST_MISMATCH', `content (${this.#written} bytes) has digest ${got}, not ${expected}`);
     const path = this.#folder.path(got);
     try {
+      await this.#syncing;
+      if (this.#lost) throw this.#lost.error;
       await this.#handle.sync();
       await this.#close();
       await mkdir(dirname(path), { recursive: true });
@@ -209,6 +217,7 @@ export class TempBlob {
   async #close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    await this.#syncing;
     await this.#handle.close();
   }
 
@@ -228,6 +237,16 @@ export class TempBlob {
     } catch (error) {
       throw wrapError(error, 'IO', 'cannot write', { path: this.#path, offset: this.#written });
     }
+    if (this.#written - this.#told >= SYNC_AFTER && !this.#syncing) this.#beginSync();
+  }
+
+  /** Not waited for. A failure is kept: the kernel tells each only once, so that the last sync would know nothing of it. */
+  #beginSync(): void {
+    this.#told = this.#written;
+    this.#syncing = this.#handle.datasync().then(
+      () => (this.#syncing = undefined),
+      (error: unknown) => (this.#lost = { error }),
+    );
   }
 
   async #rehash(algorithm: 'sha256' | 'sha512'): Promise<Digest> {

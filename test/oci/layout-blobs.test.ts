@@ -49,6 +49,25 @@ describe('blob files', () => {
     assert.equal(existsSync(path), false);
   });
 
+  it('are not made of a file that the disk did not take, though it says so only once', async () => {
+    const folder = join(scratch, 'lost');
+    mkdirSync(folder);
+    const path = join(folder, 'temp');
+    const handle = await open(path, 'wx+');
+    let told = 0;
+    handle.datasync = () => {
+      told += 1;
+      return Promise.reject(Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' }));
+    };
+    const blobs = new BlobFolder(folder);
+    const temp = new TempBlob(blobs, path, handle, 'sha256');
+    for (let i = 0; i < 65; i++) await temp.write(new Uint8Array(1 << 20));
+    await rejectsWith(temp.commit(), 'IO', /cannot store blob.*EIO/);
+    assert.equal(told, 1);
+    await temp.discard();
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
   it('can be discarded at any time', async () => {
     const folder = join(scratch, 'discard');
     const blobs = new BlobFolder(folder);
