@@ -1,11 +1,10 @@
-import { LazypullError, throwIfAborted } from '../../src/core/errors.ts';
-import { Spool } from '../../src/core/spool.ts';
+import { LazypullError } from '../../src/core/errors.ts';
 import type { LayerInput } from '../../src/core/format.ts';
 import type { ByteStream } from '../../src/core/types.ts';
 import { matcherOf, type Matcher } from '../../src/layer/glob.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
-import { checkPath, cleanPath } from '../../src/tar/path.ts';
-import { TarReader } from '../../src/tar/read.ts';
+import { cleanPath } from '../../src/tar/path.ts';
+import { type AsideEntry, PutAside } from '../../src/tar/put-aside.ts';
 import { RESERVED_NAMES } from './layout.ts';
 
 /** A path as the first pass saw it. */
@@ -17,19 +16,13 @@ interface Seen {
   readonly ordinals: number[];
 }
 
-interface Spooled {
-  readonly entry: TarEntry;
-  readonly offset: number;
-}
-
 /**
  * The files that go in front of all others (§7.1). Their payloads are put aside in a first pass over the layer; a second
  * one is needed only for targets of listed hard links.
  */
 export class Prefetched {
-  readonly #spool = new Spool();
+  readonly #aside = new PutAside();
   readonly #order: Seen[] = [];
-  readonly #spooled = new Map<number, Spooled>();
   readonly #skip = new Set<number>();
   /** Lines of the list that nothing in the layer matches. */
   readonly unmatched: string[] = [];
@@ -61,20 +54,21 @@ export class Prefetched {
   /** The entries with their payloads, in the order of the list. */
   async *entries(): AsyncGenerator<{ entry: TarEntry; body: ByteStream }> {
     for (const seen of this.#order) {
-      const { entry, offset } = this.#spooled.get(lastOf(seen)) as Spooled;
-      yield { entry, body: this.#spool.read(offset, entry.size) };
+      const { entry, body } = this.#aside.get(lastOf(seen)) as AsideEntry;
+      yield { entry, body: body() };
     }
   }
 
   async close(): Promise<void> {
-    await this.#spool.close();
+    await this.#aside.close();
   }
 
   async #collect(input: LayerInput, patterns: readonly string[], signal: AbortSignal | undefined): Promise<void> {
     const matchers = patterns.map((pattern) => matcherOf(pattern, cleanPath(pattern)));
     const seen = new Map<string, Seen>();
     const linked = new Set<string>();
-    await this.#pass(input, signal, (path, entry, ordinal) => {
+    const listed = (path: string, entry: TarEntry, ordinal: number): boolean => {
+      if (RESERVED_NAMES.includes(path)) return false;
       const target = entry.type === 'hardlink' ? cleanPath(entry.linkName) : undefined;
       if (target !== undefined) linked.add(target);
       const known = seen.get(path) ?? { path, target, ordinals: [] };
@@ -82,35 +76,17 @@ export class Prefetched {
       known.ordinals.push(ordinal);
       seen.set(path, known);
       return matchers.some((matcher) => matcher.literal === path || matcher.glob(path));
-    });
+    };
+    await this.#aside.collect(input, listed, signal);
     this.#arrange(seen, matchers);
     for (const { path, ordinals } of this.#order) {
       if (ordinals.length > 1 && linked.has(path)) {
         throw new LazypullError('UNSUPPORTED', 'an entry that hard links point to is replaced later in the layer', { path });
       }
     }
-    const missing = new Set(this.#order.map(lastOf).filter((ordinal) => !this.#spooled.has(ordinal)));
-    if (missing.size > 0) await this.#pass(input, signal, (_path, _entry, ordinal) => missing.has(ordinal));
+    const missing = new Set(this.#order.map(lastOf).filter((ordinal) => !this.#aside.get(ordinal)));
+    if (missing.size > 0) await this.#aside.collect(input, (_path, _entry, ordinal) => missing.has(ordinal), signal);
     for (const { ordinals } of this.#order) for (const ordinal of ordinals) this.#skip.add(ordinal);
-  }
-
-  /** Reads the layer once and puts aside the entries that `wanted` says yes to. */
-  async #pass(input: LayerInput, signal: AbortSignal | undefined, wanted: (path: string, entry: TarEntry, ordinal: number) => boolean): Promise<void> {
-    const tar = new TarReader(input.tar(), { what: `layer ${input.descriptor.digest}` });
-    try {
-      let ordinal = 0;
-      for (let entry = await tar.next(); entry; entry = await tar.next(), ordinal++) {
-        throwIfAborted(signal);
-        checkPath(entry);
-        const path = cleanPath(entry.path);
-        if (RESERVED_NAMES.includes(path) || !wanted(path, entry, ordinal)) continue;
-        this.#spooled.set(ordinal, { entry, offset: this.#spool.size });
-        for await (const bytes of tar.body()) await this.#spool.append(bytes);
-      }
-      for await (const _ of tar.trailer());
-    } finally {
-      await tar.close();
-    }
   }
 
   /** List order; matches of one glob sorted bytewise; parents before children, link targets before links; each once. */

@@ -1,20 +1,10 @@
-import { throwIfAborted } from '../../src/core/errors.ts';
 import type { LayerInput } from '../../src/core/format.ts';
-import { Spool } from '../../src/core/spool.ts';
 import type { ByteStream, DirectoryNode, FileNode } from '../../src/core/types.ts';
 import { matcherOf, type Matcher } from '../../src/layer/glob.ts';
 import { compareNames, walk } from '../../src/layer/walk.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
-import { checkPath, cleanPath } from '../../src/tar/path.ts';
-import { TarReader } from '../../src/tar/read.ts';
-
-/** A file that goes in front, with its payload put aside. */
-interface HotFile {
-  readonly entry: TarEntry;
-  /** Place of its entry in the archive, counted in entries. */
-  readonly ordinal: number;
-  readonly offset: number;
-}
+import { cleanPath } from '../../src/tar/path.ts';
+import { type AsideEntry, PutAside } from '../../src/tar/put-aside.ts';
 
 /** What the first pass saw under a path; of several entries the last one counts. */
 interface Seen {
@@ -29,9 +19,9 @@ interface Seen {
  * pass over the layer; a second one is needed only for targets of listed hard links.
  */
 export class Prefetched {
-  readonly #spool = new Spool();
-  readonly #spooled = new Map<number, HotFile>();
-  readonly #order: HotFile[] = [];
+  readonly #aside = new PutAside();
+  /** Places of the files' entries in the archive, counted in entries. */
+  #order: readonly number[] = [];
   /** Lines of the list that nothing in the layer matches. */
   readonly unmatched: string[] = [];
 
@@ -50,20 +40,24 @@ export class Prefetched {
 
   /** The files in order, with their payloads. */
   *files(): Generator<{ readonly entry: TarEntry; readonly ordinal: number; readonly body: ByteStream }> {
-    for (const { entry, ordinal, offset } of this.#order) yield { entry, ordinal, body: this.#spool.read(offset, entry.size) };
+    for (const ordinal of this.#order) {
+      const { entry, body } = this.#aside.get(ordinal) as AsideEntry;
+      yield { entry, ordinal, body: body() };
+    }
   }
 
   async close(): Promise<void> {
-    await this.#spool.close();
+    await this.#aside.close();
   }
 
   async #collect(input: LayerInput, list: readonly Matcher[], signal: AbortSignal | undefined): Promise<void> {
     const wanted = new PathMatch(list);
     const seen = new Map<string, Seen>();
-    await this.#pass(input, signal, (path, entry, ordinal) => {
+    const listed = (path: string, entry: TarEntry, ordinal: number): boolean => {
       seen.set(path, { ordinal, type: entry.type, target: entry.type === 'hardlink' ? cleanPath(entry.linkName) : '' });
-      return wanted.find(path).length > 0;
-    });
+      return wanted.find(path).length > 0 && hasContent(entry);
+    };
+    await this.#aside.collect(input, listed, signal);
     const matches = list.map((): string[] => []);
     for (const path of seen.keys()) for (const line of wanted.find(path)) matches[line]?.push(path);
     const order = new Set<number>();
@@ -75,31 +69,14 @@ export class Prefetched {
         if (ordinal !== undefined) order.add(ordinal);
       }
     }
-    const missing = new Set([...order].filter((ordinal) => !this.#spooled.has(ordinal)));
-    if (missing.size > 0) await this.#pass(input, signal, (_path, _entry, ordinal) => missing.has(ordinal));
-    for (const ordinal of order) {
-      const file = this.#spooled.get(ordinal);
-      if (file) this.#order.push(file);
-    }
+    const missing = new Set([...order].filter((ordinal) => !this.#aside.get(ordinal)));
+    if (missing.size > 0) await this.#aside.collect(input, (_path, entry, ordinal) => missing.has(ordinal) && hasContent(entry), signal);
+    this.#order = [...order].filter((ordinal) => this.#aside.get(ordinal));
   }
+}
 
-  /** Reads the layer once and puts aside the files that `wanted` says yes to. */
-  async #pass(input: LayerInput, signal: AbortSignal | undefined, wanted: (path: string, entry: TarEntry, ordinal: number) => boolean): Promise<void> {
-    const tar = new TarReader(input.tar(), { what: `layer ${input.descriptor.digest}` });
-    try {
-      let ordinal = 0;
-      for (let entry = await tar.next(); entry; entry = await tar.next(), ordinal++) {
-        throwIfAborted(signal);
-        checkPath(entry);
-        if (!wanted(cleanPath(entry.path), entry, ordinal) || entry.type !== 'file' || entry.size === 0) continue;
-        this.#spooled.set(ordinal, { entry, ordinal, offset: this.#spool.size });
-        for await (const bytes of tar.body()) await this.#spool.append(bytes);
-      }
-      for await (const _ of tar.trailer());
-    } finally {
-      await tar.close();
-    }
-  }
+function hasContent({ type, size }: TarEntry): boolean {
+  return type === 'file' && size > 0;
 }
 
 /** The file behind a path, hard links followed as far as they go inside the layer. */
