@@ -6,10 +6,10 @@ import type { WorkerPool } from '../core/types.ts';
 import { crcMismatch, type GzipTrailer } from './gunzip-machine.ts';
 import { type MemberEnd, StreamCheck } from './stream-check.ts';
 
-/** Bytes that are handed over at a time. */
-const SLOT = 1 << 20;
+/** Bytes that are handed over at a time: to wake a thread takes as long as to hash 100 kB. */
+export const SLOT = 2 << 20;
 /** Slots: one that is being filled, others on their way. */
-const SLOTS = 4;
+const SLOTS = 3;
 /** Ends of members that are handed over at a time: small members have many. */
 const MANY_ENDS = 4096;
 

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { digestOf } from '../../src/core/digest.ts';
 import { crc32 } from '../../src/codec/crc32.ts';
-import { DigestThread } from '../../src/codec/digest-thread.ts';
+import { DigestThread, SLOT } from '../../src/codec/digest-thread.ts';
 import { noise, numbers, pieces } from './samples.ts';
 
 test('the digest is that of all bytes, whatever the pieces', async () => {
-  for (const size of [0, 1, 1 << 20, (1 << 20) + 1, 9_000_000]) {
+  for (const size of [0, 1, SLOT, SLOT + 1, 17_000_000]) {
     const bytes = noise(size);
     for (const piece of [70_001, 3_000_000]) {
       const thread = new DigestThread('stream');
@@ -27,10 +27,10 @@ test('the digest is that of all bytes, whatever the pieces', async () => {
 test('closing early is fine, and what comes after it fails', async () => {
   await new DigestThread('stream').close();
   const thread = new DigestThread('stream');
-  for (let i = 0; i < 3; i++) await thread.update(noise(1 << 20));
+  for (let i = 0; i < 3; i++) await thread.update(noise(SLOT));
   await thread.close();
   await assert.rejects(async () => {
-    for (let i = 0; i < 10; i++) await thread.update(noise(1 << 20));
+    for (let i = 0; i < 10; i++) await thread.update(noise(SLOT));
     await thread.finish();
   }, { code: 'INTERNAL' });
 });
@@ -97,7 +97,6 @@ async function tell(thread: DigestThread, content: Uint8Array, trailers: readonl
   for (const trailer of trailers.slice(next)) thread.onTrailer(trailer);
 }
 
-const SLOT = 1 << 20;
 const SIZES = [
   [10, 20],
   [SLOT],
