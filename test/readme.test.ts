@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { EXIT } from '../src/cli/exit-codes.ts';
 import { builtinFormats } from '../formats/builtin.ts';
 import { run } from './cli/harness.ts';
+import { cannotMount } from './mount/fuse-mounted.ts';
 import { built, root } from './support/root.ts';
 
 /*
@@ -36,10 +37,10 @@ function normalise(output: string): string {
 describe('README.md', () => {
   let folder: string;
   const markdown = readFileSync(FILE, 'utf8');
-  const env = (): NodeJS.ProcessEnv => ({ ...process.env, PATH: `${join(folder, 'bin')}${delimiter}${process.env['PATH'] ?? ''}`, NO_COLOR: '1' });
+  const env = (): NodeJS.ProcessEnv => ({ ...process.env, PATH: `${join(folder, 'bin')}${delimiter}${process.env['PATH'] ?? ''}`, NO_COLOR: '1', LAZYPULL_CACHE_DIR: join(folder, 'cache'), LAZYPULL_RUNTIME_DIR: join(folder, 'mounts') });
 
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'lazypull-readme-'));
+    folder = realpathSync(mkdtempSync(join(tmpdir(), 'lazypull-readme-')));
     mkdirSync(join(folder, 'bin'));
     const script = (name: string, body: string): void => {
       writeFileSync(join(folder, 'bin', name), `#!/bin/sh\n${body}\n`);
@@ -52,21 +53,32 @@ describe('README.md', () => {
   });
   after(() => rmSync(folder, { recursive: true }));
 
-  it('shows what its commands print', () => {
-    let text = markdown;
-    const consoles = blocks(markdown).filter(({ language }) => language === 'console');
-    assert.ok(consoles.length >= 4);
-    for (const block of consoles) {
-      let got = '';
-      for (const line of block.text.split('\n').filter((shown) => shown.startsWith('$ '))) {
-        const { status, stdout } = spawnSync('sh', ['-c', `{ ${line.slice(2)}; } 2>&1`], { cwd: folder, env: env(), encoding: 'utf8' });
-        assert.equal(status, 0, `${line}\n${stdout}`);
-        got += `${line}\n${stdout}`;
-      }
-      if (UPDATE) text = text.replace(block.text, () => got);
-      else assert.equal(normalise(block.text), normalise(got));
+  const consoles = blocks(markdown).filter(({ language }) => language === 'console');
+  const mounting = consoles.filter(({ text }) => text.includes('lazypull mount'));
+
+  function check(block: Block): void {
+    let got = '';
+    for (const line of block.text.split('\n').filter((shown) => shown.startsWith('$ '))) {
+      const { status, stdout } = spawnSync('sh', ['-c', `{ ${line.slice(2)}; } 2>&1`], { cwd: folder, env: env(), encoding: 'utf8' });
+      assert.equal(status, 0, `${line}\n${stdout}`);
+      got += `${line}\n${stdout.replaceAll(folder, '/home/me')}`;
     }
-    if (UPDATE) writeFileSync(FILE, text);
+    if (UPDATE) writeFileSync(FILE, readFileSync(FILE, 'utf8').replace(block.text, () => got));
+    else assert.equal(normalise(block.text), normalise(got));
+  }
+
+  it('shows what its commands print', () => {
+    assert.ok(consoles.length >= 5);
+    for (const block of consoles) if (!mounting.includes(block)) check(block);
+  });
+
+  it('shows what its commands print that mount', { skip: cannotMount }, () => {
+    assert.equal(mounting.length, 1);
+    try {
+      for (const block of mounting) check(block);
+    } finally {
+      spawnSync('umount', ['-l', join(folder, 'mnt')]);
+    }
   });
 
   it('has a library example that compiles and runs', () => {

@@ -51,8 +51,8 @@ export class LayerContent implements TarContent {
         return { inflate: async (chunk, packed) => filled(chunk) ?? this.#zstd(chunk, packed) };
       case 'gzip':
         return {
-          inflate: async (chunk, packed) => filled(chunk) ?? inflated(chunk, inflatePart(await this.#part(chunk, packed, (piece) => this.#windows.get(piece)))),
-          recheck: async (chunk, packed) => filled(chunk) ?? inflated(chunk, await recheckPart(await this.#part(chunk, packed, (piece) => this.#windows.stored(piece)))),
+          inflate: async (chunk, packed) => filled(chunk) ?? inflated(chunk, await this.#windows.use(this.#unitOf(chunk), (window) => inflatePart(this.#part(chunk, packed, window)))),
+          recheck: async (chunk, packed) => filled(chunk) ?? inflated(chunk, await recheckPart(this.#part(chunk, packed, await this.#windows.stored(this.#unitOf(chunk))))),
           check: (chunk, bytes) => this.#check(chunk, bytes),
           prepare: (chunks, signal) => this.#windows.prepare(chunks.flatMap((chunk) => this.#units.get(chunk.offset) ?? []), signal),
         };
@@ -114,12 +114,12 @@ export class LayerContent implements TarContent {
     return first;
   }
 
-  async #part(chunk: Chunk, packed: Uint8Array, windowOf: (piece: number) => Promise<Uint8Array>): Promise<GzipPart> {
+  #part(chunk: Chunk, packed: Uint8Array, window: Uint8Array): GzipPart {
     const { pieces } = this.head;
     const first = this.#unitOf(chunk);
     return {
       start: { bit: pieces.start(first) as number, out: pieces.out(first) },
-      window: await windowOf(first),
+      window,
       packed,
       size: (chunk.skip ?? 0) + chunk.size,
       what: `layer ${this.#blob.blob.layer}, piece at byte ${chunk.offset}`,

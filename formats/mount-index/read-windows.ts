@@ -1,4 +1,5 @@
 import { corrupt, isAbort } from '../../src/core/errors.ts';
+import { giveBack, takeRoom } from '../../src/core/room.ts';
 import { WINDOW_SIZE } from '../../src/codec/needed-window.ts';
 import { zstdDecompress } from '../../src/codec/zstd.ts';
 import type { LayerIndexBlob } from './layer-index.ts';
@@ -34,11 +35,14 @@ export class Windows {
   /** `bytes` are proven, and the last of them are those in front of a piece. */
   put(piece: number, bytes: Uint8Array): void {
     if (this.#pieces.window(piece).size === 0) return;
+    const tail = this.#tails.get(piece) ?? takeRoom(WINDOW_SIZE);
     this.#tails.delete(piece);
-    this.#tails.set(piece, new Uint8Array(bytes.subarray(bytes.length - WINDOW_SIZE)));
-    for (const oldest of this.#tails.keys()) {
+    tail.set(bytes.subarray(bytes.length - WINDOW_SIZE));
+    this.#tails.set(piece, tail);
+    for (const [oldest, room] of this.#tails) {
       if (this.#tails.size <= MAX_TAILS) break;
       this.#tails.delete(oldest);
+      giveBack(room);
     }
   }
 
@@ -69,16 +73,17 @@ export class Windows {
     return this.#unpack(piece, await this.#packed(piece, undefined));
   }
 
-  async get(piece: number, signal?: AbortSignal): Promise<Uint8Array> {
+  /** Lends `work` the 32 KiB in front of a piece, until it returns. */
+  async use<T>(piece: number, work: (window: Uint8Array) => T, signal?: AbortSignal): Promise<T> {
     const { size } = this.#pieces.window(piece);
-    if (size === 0) return NO_WINDOW;
+    if (size === 0) return work(NO_WINDOW);
     const tail = this.#tails.get(piece);
     if (tail) {
       this.#tails.delete(piece);
       this.#tails.set(piece, tail);
-      return tail;
+      return work(tail);
     }
-    return this.#unpack(piece, await this.#packed(piece, signal));
+    return work(await this.#unpack(piece, await this.#packed(piece, signal)));
   }
 
   async #unpack(piece: number, packed: Uint8Array): Promise<Uint8Array> {

@@ -7,6 +7,8 @@ export interface Io {
   readonly stdout: OutputStream;
   readonly stderr: OutputStream;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Path of the script that is the command, for processes of its own: one that has the command line inside must not start itself. */
+  readonly program: string;
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal;
   /** From now on signals go to the listener and `signal` is left alone, until the function it returns is called. */

@@ -2,6 +2,8 @@ import { Option, type Command } from 'commander';
 import type { MountOptions } from '../mount/host/options.ts';
 import type { App } from './app.ts';
 import { addPlatformOption, integerArgument, sizeArgument } from './flags.ts';
+import type { Io } from './io.ts';
+import { MOUNT_PROCESS } from './mount-process.ts';
 import type { Output } from './output.ts';
 import { addRegistryOptions, type RegistryFlags } from './registry-flags.ts';
 
@@ -21,7 +23,7 @@ export interface MountFlags extends RegistryFlags {
 }
 
 export function addCacheDirOption(command: Command): void {
-  command.option('--cache-dir <dir>', 'where content is kept (default: /var/cache/lazypull for root, else ~/.cache/lazypull)');
+  command.option('--cache-dir <dir>', 'where content is kept (default: $LAZYPULL_CACHE_DIR, else /var/cache/lazypull for root, ~/.cache/lazypull for others)');
 }
 
 /** Adds them, those of registries included. */
@@ -42,8 +44,8 @@ export function addMountOptions(command: Command): void {
 }
 
 /** How the processes of a mount are started. What they keep is in buffers and shared memory: a young generation of the usual size would only be more to hold. */
-export function mountProgram(): readonly string[] {
-  return [process.execPath, '--max-semi-space-size=2', process.argv[1] as string, 'mount-daemon'];
+export function mountProgram({ program }: Io): readonly string[] {
+  return [process.execPath, '--max-semi-space-size=2', program, MOUNT_PROCESS];
 }
 
 /** What they say, for `startMount`; warnings are printed. */
@@ -52,7 +54,7 @@ export async function mountOptions(app: App, out: Output, flags: MountFlags): Pr
   const { backend, platform, prefetchList, prefetch, fill, cacheDir, cacheSize, readTimeout, metricsListen, log } = flags;
   const registry = registryOptions(flags, await readPasswords(flags, app.io));
   return {
-    program: mountProgram(),
+    program: mountProgram(app.io),
     registry,
     ...(backend === undefined ? {} : { backend }),
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),

@@ -25,6 +25,8 @@ export function addRegistryOptions(command: Command, sides = false): void {
   const add = (flags: string, help: string): void => void command.addOption(new Option(flags, help).helpGroup(GROUP));
   for (const [flags, help] of PER_SIDE) add(`--${flags}`, help);
   add('--password-stdin', `read the password from standard input${sides ? ' (two names: the source\'s first, one per line)' : ''}`);
+  command.addOption(new Option('--mirror <[registry=]address>', 'fetch from there first (a host or a URL); may be repeated').helpGroup(GROUP).argParser(collect));
+  add('--hosts-dir <dir>', "containerd's folder of hosts.toml files (default: /etc/containerd/certs.d and ~/.config/containerd/certs.d)");
   if (!sides) return;
   for (const [side, end] of SIDES) {
     for (const [flags, help] of PER_SIDE) command.addOption(new Option(`--${side}-${flags}`, `${help} (${end} only)`).hideHelp());
@@ -34,6 +36,10 @@ Registry options for one end only are written with a prefix: --src-plain-http,
 --dst-username and so on.`);
 }
 
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
 /** What the flags say about one end. Flags for that end go before flags for both. */
 export function registryOptions(flags: RegistryFlags, passwords: Passwords, side?: Side): RegistryOptions {
   const of = (name: string): unknown => (side && flags[`${side}${name[0]?.toUpperCase()}${name.slice(1)}`]) ?? flags[name];
@@ -41,12 +47,17 @@ export function registryOptions(flags: RegistryFlags, passwords: Passwords, side
   const tlsCa = text('tlsCa');
   const authFile = text('authfile');
   const username = text('username');
+  const mirrors = flags['mirror'];
+  const hostsDir = text('hostsDir');
   const password = passwords.get(side && flags[`${side}Username`] !== undefined ? side : 'both');
   return {
     ...(of('plainHttp') === true ? { plainHttp: true } : {}),
     ...(of('tlsSkipVerify') === true ? { tlsSkipVerify: true } : {}),
     ...(tlsCa === undefined ? {} : { tlsCa }),
     ...(authFile === undefined ? {} : { authFile }),
+    // What is written to is asked itself what it has.
+    ...(side === 'dst' ? { direct: true } : Array.isArray(mirrors) ? { mirrors: mirrors as readonly string[] } : {}),
+    ...(hostsDir === undefined ? {} : { hostsDir }),
     ...(username === undefined || password === undefined ? {} : { creds: { username, password } }),
   };
 }

@@ -23,6 +23,11 @@ export class Once<T> {
     }
   }
 
+  /** What there is or is being made; undefined when nobody has asked for it, or when it fails. */
+  async made(): Promise<T | undefined> {
+    return this.#attempt?.catch(() => undefined);
+  }
+
   async #start(signal: AbortSignal | undefined): Promise<T> {
     const attempt = this.#make(signal);
     this.#attempt = attempt;

@@ -2,8 +2,8 @@ import { roundUp } from './bytes.ts';
 
 /** Less is left to the garbage collector. */
 const LEAST = 32 << 10;
-/** Sizes are rounded up to multiples of this, so that memory fits its next user. */
-const UNIT = 4 << 10;
+/** Sizes are rounded up to one of a few between two powers of two, so that memory fits its next user. */
+const STEPS = 4;
 /** Memory that waits for its next user, at most. */
 const MAX_IDLE = 16 << 20;
 
@@ -18,7 +18,7 @@ let idleBytes = 0;
  */
 export function takeRoom(size: number): Buffer<ArrayBuffer> {
   if (size < LEAST) return Buffer.allocUnsafeSlow(size);
-  const rounded = roundUp(size, UNIT);
+  const rounded = roundUp(size, 2 ** Math.floor(Math.log2(size)) / STEPS);
   let best = -1;
   for (const [i, { byteLength }] of idle.entries()) {
     // Half of a large one would be waste.
@@ -29,6 +29,12 @@ export function takeRoom(size: number): Buffer<ArrayBuffer> {
   const room = found ?? Buffer.allocUnsafeSlow(rounded).buffer;
   taken.set(room, size);
   return Buffer.from(room, 0, size);
+}
+
+/** Leaves what nobody uses at present to the garbage collector. */
+export function dropRooms(): void {
+  idle.length = 0;
+  idleBytes = 0;
 }
 
 /** Gives back all of what `takeRoom` gave: nobody may look at it any more. Whatever else it is given stays as it is. */

@@ -91,6 +91,7 @@ export function sliceSource(source: ByteSource, start: number, size: number): By
       checkRange({ size }, offset, length);
       return source.read(start + offset, length, signal);
     },
+    distrust: (offset, length) => source.distrust?.(start + offset, length) ?? false,
   };
 }
 
@@ -116,6 +117,10 @@ export class CountingSource implements ByteSource {
     this.requests += 1;
     this.bytes += length;
     return this.#source.read(offset, length, signal);
+  }
+
+  distrust(offset: number, length: number): boolean {
+    return this.#source.distrust?.(offset, length) ?? false;
   }
 }
 

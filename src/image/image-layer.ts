@@ -1,5 +1,5 @@
 import { isDigest, type Digest } from '../core/digest.ts';
-import { LazypullError } from '../core/errors.ts';
+import { LazypullError, type ErrorCode } from '../core/errors.ts';
 import { Once } from '../core/once.ts';
 import { CountingSource } from '../core/source.ts';
 import { collect } from '../core/stream.ts';
@@ -11,6 +11,10 @@ import { fetchDocument } from './documents.ts';
 import { referrersOf } from './referrers-of.ts';
 import { resolveIfThere, type Place } from './place.ts';
 
+/** What other bytes might put right. */
+const WRONG_BYTES: ReadonlySet<ErrorCode> = new Set(['CORRUPT', 'DIGEST_MISMATCH', 'SIZE_MISMATCH']);
+/** Places that are asked for one index. */
+const MAX_TRIES = 4;
 /** Most bytes of plain tar that a layer may have unless the caller says otherwise, against decompression bombs: 64 GiB. */
 export const DEFAULT_MAX_LAYER_SIZE = 64 * 1024 ** 3;
 /** What a tag may be at most (distribution-spec 1.1). */
@@ -82,8 +86,8 @@ export class ImageLayer {
     this.#ways = [...new Set([...claiming, ...formats])].map((format) => ({
       format,
       detected: new Once((signal) => format.detect(stored, signal)),
-      opened: new Once((signal) => format.open(stored, signal)),
-      content: new Once((signal) => (format.openContent ?? format.open).call(format, stored, signal)),
+      opened: new Once((signal) => trusting(stored, () => format.open(stored, signal))),
+      content: new Once((signal) => trusting(stored, () => (format.openContent ?? format.open).call(format, stored, signal))),
     }));
   }
 
@@ -131,10 +135,30 @@ export class ImageLayer {
     return way.opened.get(signal);
   }
 
+  /** What has been opened as a format already, the tree included; undefined when nothing has, or did not work. */
+  async openedAs(name: string): Promise<OpenLayer | undefined> {
+    return this.#ways.find(({ format }) => format.name === name)?.opened.made();
+  }
+
   async *#detected(signal: AbortSignal | undefined): AsyncGenerator<Way, undefined> {
     if (this.foreign) return undefined;
     for (const way of this.#ways) if (await way.detected.get(signal)) yield way;
     return undefined;
+  }
+}
+
+/** Opens an index, and once more wherever else its bytes can be had, where they are wrong. */
+export async function trusting<T>({ descriptor, source, image }: StoredLayer, open: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await open();
+    } catch (error) {
+      if (!(error instanceof LazypullError) || !WRONG_BYTES.has(error.code) || tries >= MAX_TRIES) throw error;
+      // Parts of an index may be in other blobs of the image.
+      const others = (image?.layers ?? []).filter(({ digest }) => digest !== descriptor.digest).map((blob) => image?.open(blob));
+      const turns = [source, ...others].map((one) => one?.distrust?.(0, one.size) ?? false);
+      if (!turns.includes(true)) throw error;
+    }
   }
 }
 
@@ -147,6 +171,8 @@ export interface LayersOf {
   readonly config: ImageConfig;
   /** Entries of the index that the manifest was found in. */
   readonly entries?: readonly Descriptor[] | undefined;
+  /** What refers to it, when that has been asked for already. */
+  readonly referrers?: Promise<readonly Descriptor[]> | undefined;
 }
 
 /** The layers of a manifest, in order. Everything read through them is counted. */
@@ -160,10 +186,10 @@ export function imageLayers(of: LayersOf, formats: readonly Format<unknown>[], c
 }
 
 /** The image as formats see it. Documents are kept: several formats, and several layers, ask for the same ones. */
-export function storedImage({ place, descriptor, manifest, config, entries }: LayersOf, counter: ReadCounter): StoredImage {
+export function storedImage({ place, descriptor, manifest, config, entries, referrers: asked }: LayersOf, counter: ReadCounter): StoredImage {
   const { store } = place;
   // Every format asks for its own.
-  const referrers = new Once((signal) => referrersOf(store, descriptor, signal));
+  const referrers = new Once(async (signal) => (await asked?.catch(() => undefined)) ?? referrersOf(store, descriptor, signal));
   const image: StoredImage = {
     descriptor,
     annotations: manifest.annotations ?? {},

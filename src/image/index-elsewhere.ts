@@ -109,6 +109,7 @@ export function withReferrers(store: ImageStore, others: Pick<ImageStore, 'has' 
       return {
         size: descriptor.size,
         read: async (offset, length, signal) => ((await others.has(descriptor, signal)) ? others.open(descriptor) : here).read(offset, length, signal),
+        distrust: (offset, length) => here.distrust?.(offset, length) ?? false,
       };
     },
     async *fetch(descriptor, signal) {

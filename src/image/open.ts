@@ -14,11 +14,16 @@ import { checkDocumentType, fetchConfig, fetchDocument, historyProblem, layerCou
 import { ImageLayer, imageLayers, ReadCounter, storedImage, type ReadStats } from './image-layer.ts';
 import { mapLimited } from './limited.ts';
 import type { Place } from './place.ts';
+import { referrersOf } from './referrers-of.ts';
 import { otherPlatform, selectImage } from './select.ts';
 
 export interface OpenOptions {
   /** Which image of an index; default: the host's. */
   readonly platform?: Platform;
+  /** Ask for what refers to the image while its config is on its way: for who will look for an index of layers that do not say what they are. */
+  readonly referrers?: boolean;
+  /** What the reference leads to, where that has been asked already. */
+  readonly root?: Descriptor;
   readonly signal?: AbortSignal;
 }
 
@@ -27,18 +32,21 @@ const PARALLEL_LAYERS = 4;
 
 /**
  * Opens an image for reading: resolves the reference, picks the platform, reads manifest and config. Layers are looked
- * into when they are needed, and then only by ranged reads.
+ * into when they are needed, and then only by ranged reads. `formats` may be on their way themselves.
  */
-export async function openImage(place: Place, formats: readonly Format<unknown>[], options: OpenOptions = {}): Promise<OpenImage> {
+export async function openImage(place: Place, formats: readonly Format<unknown>[] | Promise<readonly Format<unknown>[]>, options: OpenOptions = {}): Promise<OpenImage> {
   const { store, reference } = place;
   const { platform, signal } = options;
-  const root = await store.resolve(reference, signal);
+  const root = options.root ?? (await store.resolve(reference, signal));
   checkDocumentType(store, root);
   const lone = !isIndexType(root.mediaType);
   const { descriptor, warnings, entries } = lone ? { descriptor: root, warnings: [], entries: undefined } : await selectImage(store, root, platform, signal);
   const what = `manifest ${descriptor.digest}`;
   const manifestBytes = await fetchDocument(store, descriptor, what, signal);
   const manifest = parseManifest(manifestBytes, what);
+  const referrers = options.referrers && !manifest.layers.every(({ annotations }) => annotations) ? referrersOf(store, descriptor, signal) : undefined;
+  // Who needs them asks again.
+  referrers?.catch(() => undefined);
   const config = await fetchConfig(store, manifest, what, signal);
   if (!config) throw new LazypullError('UNSUPPORTED', `${what} is an artifact (${printable(manifest.config.mediaType)}), not a container image`);
   const mismatch = layerCountProblem(manifest, config);
@@ -46,7 +54,7 @@ export async function openImage(place: Place, formats: readonly Format<unknown>[
   const history = historyProblem(manifest, config);
   const other = lone && otherPlatform(root, root.platform ?? platformOfConfig(config), platform ?? hostPlatform());
   const heard = [...warnings, ...(other ? [other] : []), ...(history ? [`${what}: ${history}`] : [])];
-  return new OpenImage(place, formats, descriptor, { manifest, manifestBytes, config, entries }, heard);
+  return new OpenImage(place, await formats, descriptor, { manifest, manifestBytes, config, entries, referrers }, heard);
 }
 
 /** One image as formats look at it: for an option that names an image (`FormatOption` of kind `image`). */
@@ -61,6 +69,7 @@ interface Documents {
   readonly config: ImageConfig;
   /** Of the index that the manifest was found in. */
   readonly entries?: readonly Descriptor[] | undefined;
+  readonly referrers?: Promise<readonly Descriptor[]> | undefined;
 }
 
 export interface FindOptions {
@@ -108,7 +117,7 @@ export class OpenImage {
     this.manifestBytes = documents.manifestBytes;
     this.config = documents.config;
     this.platform = descriptor.platform ?? platformOfConfig(documents.config);
-    this.layers = imageLayers({ place, descriptor, manifest: this.manifest, config: this.config, entries: documents.entries }, formats, this.#counter);
+    this.layers = imageLayers({ place, descriptor, manifest: this.manifest, config: this.config, entries: documents.entries, referrers: documents.referrers }, formats, this.#counter);
     this.warnings = warnings;
   }
 

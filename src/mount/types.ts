@@ -34,5 +34,5 @@ export interface Miss {
   readonly length: number;
 }
 
-/** Gets bytes of a device from wherever they are: exactly `length` of them, proven, or a LazypullError. */
+/** Gets bytes of a device from wherever they are: exactly `length` of them, proven, and nobody else's (see `giveBack`), or a LazypullError. */
 export type AnswerMiss = (miss: Miss, signal?: AbortSignal) => Promise<Uint8Array>;

@@ -2,69 +2,129 @@ import { verified } from '../core/digest.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
 import { takeRoom } from '../core/room.ts';
 import { checkRange, MemorySource } from '../core/source.ts';
-import { streamOf } from '../core/stream.ts';
+import { collect, streamOf } from '../core/stream.ts';
 import type { ByteSource, ByteStream, Descriptor } from '../core/types.ts';
 import { explain, HttpError, isStatus, safeUrl } from './http-error.ts';
 import { parseContentRange } from './http-headers.ts';
 import type { WireResponse } from './http-transport.ts';
+import { inlineContent } from './inline-content.ts';
 import type { RepositoryClient } from './repository.ts';
+import { Failures, type Sources } from './sources.ts';
 
 /** Bytes of progress that make up for a failure: a transfer that gets on may fail any number of times. */
 const PROGRESS = 1024 * 1024;
+/** Blobs that are held in memory until they have proved right, where there are several places that have them. */
+const COLLECTED = 4 * 1024 * 1024;
 /** One read is held in memory; larger ones are a mistake or a lie. */
 const READ_LIMIT = 1024 * 1024 * 1024;
 
-/** Streams a blob, checked against its descriptor; after a cut connection it goes on from where it was. */
-export function fetchBlob(repository: RepositoryClient, descriptor: Descriptor, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+/** Streams a blob, checked against its descriptor; after a cut connection it goes on from where it was, somewhere else if need be. */
+export async function* fetchBlob(sources: Sources, descriptor: Descriptor, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  const { digest, size } = descriptor;
   const content = inlineContent(descriptor);
-  const stream = content ? streamOf(content) : received(repository, descriptor, signal);
-  return verified(stream, descriptor, describeBlob(repository, descriptor));
+  const what = `blob ${digest} of ${sources.location}`;
+  if (content) {
+    yield* verified(streamOf(content), descriptor, what);
+  } else if (size <= COLLECTED && (await sources.inOrder('content', digest, signal)).length > 1) {
+    // What turns out to be wrong at its end can still be had elsewhere.
+    yield await sources.ask('content', digest, ({ repository }) => collect(verified(new Reception(repository, descriptor, signal).from(0), descriptor, what), size, what), signal);
+  } else {
+    try {
+      yield* verified(received(sources, descriptor, signal), descriptor, what);
+    } catch (error) {
+      if (error instanceof LazypullError && error.code === 'DIGEST_MISMATCH') sources.distrust(digest, 0, size);
+      throw error;
+    }
+  }
 }
 
 /** Ranged reads of a blob; nothing is requested before the first one. */
-export function openBlob(connect: (signal: AbortSignal | undefined) => Promise<RepositoryClient>, descriptor: Descriptor): ByteSource {
+export function openBlob(sources: Sources, descriptor: Descriptor): ByteSource {
   const content = inlineContent(descriptor);
   if (content) return verifiedSource(content, descriptor);
+  const { digest, size } = descriptor;
   return {
-    size: descriptor.size,
+    size,
     fresh: true,
     async read(offset, length, signal) {
-      checkRange(descriptor, offset, length, `read of blob ${descriptor.digest}`);
+      checkRange(descriptor, offset, length, `read of blob ${digest}`);
       if (length === 0) return new Uint8Array(0);
       if (length > READ_LIMIT) throw new LazypullError('LIMIT', `a read of ${length} bytes is too large, ${READ_LIMIT} is the most`, { offset });
-      const repository = await connect(signal);
-      try {
-        return await repository.http.run(() => readRange(repository, descriptor, offset, length, signal), signal);
-      } catch (error) {
-        throw notFound(error, repository, descriptor);
-      }
+      return sources.ask('content', digest, async ({ repository }) => {
+        try {
+          return await repository.http.run(() => readRange(repository, descriptor, offset, length, signal), signal);
+        } catch (error) {
+          throw notFound(error, repository, descriptor);
+        }
+      }, signal, { offset, length });
     },
+    distrust: (offset, length) => sources.distrust(digest, offset, length),
   };
 }
 
-async function* received(repository: RepositoryClient, descriptor: Descriptor, signal: AbortSignal | undefined): ByteStream {
-  const { retrier } = repository.http;
+/** The blob from the first place that has it; from the next one when that fails in the middle. */
+async function* received(sources: Sources, descriptor: Descriptor, signal: AbortSignal | undefined): ByteStream {
+  const failures = new Failures();
   let at = 0;
-  let mark = 0;
-  for (let failures = 0; ; failures++) {
+  for (const candidate of await sources.inOrder('content', descriptor.digest, signal)) {
+    const began = at;
     try {
-      const response = await requestFrom(repository, descriptor, at, signal);
-      // A server that ignores the range sends from the start; the digest will tell if it sends something else.
-      let skip = response.status === 200 ? at : 0;
-      for await (const bytes of response.body) {
-        const fresh = skip === 0 ? bytes : bytes.subarray(Math.min(skip, bytes.length));
-        skip -= bytes.length - fresh.length;
-        if (fresh.length === 0) continue;
-        at += fresh.length;
-        yield fresh;
+      const { repository } = await candidate.source.connect(signal);
+      for await (const bytes of new Reception(repository, descriptor, signal).from(at)) {
+        at += bytes.length;
+        yield bytes;
       }
-      if (at >= descriptor.size || isFramed(response)) return;
-      throw cut(response);
+      candidate.answered(began, descriptor.size);
+      return;
     } catch (error) {
-      if (at > 0 && at === descriptor.size && error instanceof HttpError) return;
-      if (at - mark >= PROGRESS) failures = 0;
-      mark = at;
-      await retrier.pause(notFound(error, repository, descriptor), failures, signal);
+      if (at > began) candidate.answered(began, at);
+      candidate.failed(error, signal);
+      failures.add(candidate.source, error);
+    }
+  }
+  throw failures.error();
+}
+
+/** A blob on its way from one place, however often the connection is cut. */
+class Reception {
+  readonly #repository: RepositoryClient;
+  readonly #descriptor: Descriptor;
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(repository: RepositoryClient, descriptor: Descriptor, signal: AbortSignal | undefined) {
+    this.#repository = repository;
+    this.#descriptor = descriptor;
+    this.#signal = signal;
+  }
+
+  async *from(start: number): ByteStream {
+    const repository = this.#repository;
+    const descriptor = this.#descriptor;
+    const signal = this.#signal;
+    const { http } = repository;
+    let at = start;
+    let mark = start;
+    for (let failures = 0; ; failures++) {
+      const began = http.health.now();
+      try {
+        const response = await requestFrom(repository, descriptor, at, signal);
+        // A server that ignores the range sends from the start; the digest will tell if it sends something else.
+        let skip = response.status === 200 ? at : 0;
+        for await (const bytes of response.body) {
+          const fresh = skip === 0 ? bytes : bytes.subarray(Math.min(skip, bytes.length));
+          skip -= bytes.length - fresh.length;
+          if (fresh.length === 0) continue;
+          at += fresh.length;
+          yield fresh;
+        }
+        if (at >= descriptor.size || isFramed(response)) return;
+        throw cut(response);
+      } catch (error) {
+        if (at > start && at === descriptor.size && error instanceof HttpError) return;
+        if (at - mark >= PROGRESS) failures = 0;
+        mark = at;
+        await http.pause(notFound(error, repository, descriptor), failures, began, signal);
+      }
     }
   }
 }
@@ -181,13 +241,6 @@ function notFound(error: unknown, repository: RepositoryClient, descriptor: Desc
 
 function describeBlob(repository: RepositoryClient, descriptor: Descriptor): string {
   return `blob ${descriptor.digest} of ${repository.location}`;
-}
-
-/** `data` of a descriptor (image-spec 1.1), if it is base64 of the promised length; the digest is checked where it is used. */
-export function inlineContent({ data, size }: Descriptor): Uint8Array | undefined {
-  if (typeof data !== 'string' || data.length !== 4 * Math.ceil(size / 3)) return undefined;
-  const bytes = Buffer.from(data, 'base64');
-  return bytes.length === size && bytes.toString('base64') === data ? bytes : undefined;
 }
 
 function verifiedSource(content: Uint8Array, descriptor: Descriptor): ByteSource {

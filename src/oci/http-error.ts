@@ -20,6 +20,12 @@ export class HttpError extends LazypullError {
     this.retryAfterMs = options.retryAfterMs;
     this.reasons = options.reasons ?? [];
   }
+
+  /** The message without where. */
+  get bare(): string {
+    const tail = ` (${printable(this.path ?? '')})`;
+    return this.message.endsWith(tail) ? this.message.slice(0, -tail.length) : this.message;
+  }
 }
 
 export interface HttpErrorOptions {
@@ -63,11 +69,30 @@ export function answerError(
 export function explain<E>(error: E, prefix: string): E | HttpError {
   if (!(error instanceof HttpError)) return error;
   const { path = '', status, retryable, retryAfterMs, reasons } = error;
-  const tail = ` (${printable(path)})`;
-  const message = error.message.endsWith(tail) ? error.message.slice(0, -tail.length) : error.message;
-  return new HttpError(error.code, `${prefix}: ${message}`, {
+  return new HttpError(error.code, `${prefix}: ${error.bare}`, {
     path, retryable, retryAfterMs, reasons, cause: error, ...(status === undefined ? {} : { status }),
   });
+}
+
+/** What an error says, and after it why others could not help. */
+export function addTo<E>(error: E, suffix: string): E | HttpError {
+  if (!(error instanceof HttpError)) return error;
+  const { path = '', status, retryable, retryAfterMs, reasons } = error;
+  return new HttpError(error.code, `${error.bare}${suffix}`, { path, retryable, retryAfterMs, reasons, cause: error, ...(status === undefined ? {} : { status }) });
+}
+
+/** Nothing has come for as long as one waits. */
+export function isTimeout(error: HttpError): boolean {
+  return /^UND_ERR_(?:CONNECT|HEADERS|BODY)_TIMEOUT$|^ETIMEDOUT$/.test(causeCode(error));
+}
+
+/** Nobody listens there: at once, and for good unless it has been different before. */
+export function isRefusal(error: HttpError): boolean {
+  return !error.retryable && /^(?:ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ENOTFOUND)$/.test(causeCode(error));
+}
+
+function causeCode({ cause }: HttpError): string {
+  return cause instanceof Error && 'code' in cause ? String(cause.code) : '';
 }
 
 export function isStatus(error: unknown, ...statuses: readonly number[]): error is HttpError {

@@ -32,6 +32,8 @@ export interface TransportOptions {
   readonly userAgent: string;
   /** Certificates for a host (with its port). */
   readonly tls: (host: string) => Promise<TlsSettings>;
+  /** How long connecting to a host may take, where that is not what `timeouts` say; ms. */
+  readonly connectMs?: (host: string) => number | undefined;
 }
 
 export const DEFAULT_TIMEOUTS: Timeouts = { connect: 10_000, firstByte: 30_000, idle: 30_000 };
@@ -105,7 +107,8 @@ export class Transport {
   }
 
   async #connect(url: URL): Promise<Dispatcher> {
-    const tls = { ...(url.protocol === 'https:' ? await this.#options.tls(url.host) : {}), timeout: this.#options.timeouts.connect };
+    const timeout = this.#options.connectMs?.(url.host) ?? this.#options.timeouts.connect;
+    const tls = { ...(url.protocol === 'https:' ? await this.#options.tls(url.host) : {}), timeout };
     const common = { keepAliveTimeout: KEEP_ALIVE_MS, maxHeaderSize: HEADER_LIMIT };
     const proxy = proxyFor(url, this.#options.env);
     if (!proxy) return new Pool(url.origin, { ...common, connect: tls });

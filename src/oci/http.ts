@@ -3,7 +3,8 @@ import { LazypullError, printable } from '../core/errors.ts';
 import { collect } from '../core/stream.ts';
 import type { Authorizer } from './authorizer.ts';
 import { Gate, type Slot } from './gate.ts';
-import { answerError, ERROR_BODY_LIMIT, explain, safeUrl, type HttpError } from './http-error.ts';
+import type { Health } from './health.ts';
+import { answerError, ERROR_BODY_LIMIT, explain, HttpError, isRefusal, isTimeout, safeUrl } from './http-error.ts';
 import { warningTexts, type ResponseHeaders } from './http-headers.ts';
 import { readUpTo, type Transport, type WireRequest, type WireResponse } from './http-transport.ts';
 import { Redirects, redirectTarget } from './redirects.ts';
@@ -43,31 +44,51 @@ export interface HttpOptions {
   readonly authorizer: Authorizer;
   readonly retrier: Retrier;
   readonly gate: Gate;
+  readonly health: Health;
+  /** Sent to the registry's own address only. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly warn: (text: string) => void;
 }
+
+/** Until the headers of an answer that is to show whether there are answers again, ms. */
+const TRIAL_MS = 5000;
 
 /** Requests to one registry: credentials, redirects, limits, retries, and errors in our words. */
 export class Http {
   readonly registry: URL;
-  readonly retrier: Retrier;
+  readonly health: Health;
+  readonly #retrier: Retrier;
   readonly #transport: Transport;
   readonly #authorizer: Authorizer;
   readonly #gate: Gate;
+  readonly #headers: Readonly<Record<string, string>>;
   readonly #warn: (text: string) => void;
   readonly #redirects = new Redirects();
 
   constructor(options: HttpOptions) {
     this.registry = options.registry;
-    this.retrier = options.retrier;
+    this.health = options.health;
+    this.#retrier = options.retrier;
+    this.#headers = options.headers ?? {};
     this.#transport = options.transport;
     this.#authorizer = options.authorizer;
     this.#gate = options.gate;
     this.#warn = options.warn;
   }
 
-  /** Repeats `work` as long as it fails for passing reasons. */
+  /** Repeats `work` as long as it fails for passing reasons. Fails at once while the registry is known not to answer. */
   run<T>(work: (attempt: number) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.retrier.run(work, signal);
+    return this.health.run(() => this.#retrier.run(work, signal), () => work(0), signal);
+  }
+
+  /** For who repeats by himself: waits before the next try, or throws if there is none. `began`: when the failed one did, by `health.now()`. */
+  async pause(error: unknown, attempt: number, began: number, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.#retrier.pause(error, attempt, signal);
+    } catch (last) {
+      this.health.failed(last, began);
+      throw last;
+    }
   }
 
   /** One try whose short body is read; a longer one than `limit` is refused. */
@@ -84,18 +105,29 @@ export class Http {
   /** One try. The answer's body has to be read to its end or discarded. */
   async stream(request: HttpRequest): Promise<WireResponse> {
     const slot = await this.#gate.acquire(request.signal);
+    const sent = this.health.now();
     try {
       const { body } = request;
       const response = await this.#authorized(typeof body === 'function' ? { ...request, body: () => outgoing(body(), slot) } : request);
       for (const text of warningTexts(response.headers)) this.#warn(printable(text));
       if (!request.expect.includes(response.status)) throw await this.#failure(request, response, []);
       this.#gate.succeed();
+      this.health.answered();
       hold(slot, response);
       return response;
     } catch (error) {
       slot.release();
-      throw error;
+      throw this.#judge(error, sent);
     }
+  }
+
+  /** What a failed try says about the registry: that it is there after all, that it keeps silent, or that it is being started again. */
+  #judge(error: unknown, sent: number): unknown {
+    if (!(error instanceof HttpError)) return error;
+    if (error.status !== undefined && error.code !== 'NETWORK') this.health.answered();
+    if (isTimeout(error)) this.health.failed(error, sent);
+    const { path = '', cause } = error;
+    return this.health.known && isRefusal(error) ? new HttpError(error.code, error.bare, { path, cause, retryable: true }) : error;
   }
 
   async #authorized(request: HttpRequest): Promise<WireResponse> {
@@ -156,11 +188,12 @@ export class Http {
   }
 
   #send(request: HttpRequest, url: URL, authorization: string | undefined): Promise<WireResponse> {
-    const { method, signal, answerMs } = request;
+    const { method, signal } = request;
+    const answerMs = request.answerMs ?? (this.health.onTrial ? TRIAL_MS : undefined);
     const body = typeof request.body === 'function' ? request.body() : request.body;
     return this.#transport.send({
       method, url, signal,
-      headers: { ...request.headers, ...(authorization === undefined ? {} : { authorization }) },
+      headers: { ...request.headers, ...(url.origin === this.registry.origin ? this.#headers : {}), ...(authorization === undefined ? {} : { authorization }) },
       ...(body === undefined ? {} : { body }),
       ...(answerMs === undefined ? {} : { answerMs }),
     });

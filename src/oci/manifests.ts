@@ -1,12 +1,13 @@
 import { digestAlgorithm, digestLike, digestOf, isDigest, verified, type Digest } from '../core/digest.ts';
 import { LazypullError } from '../core/errors.ts';
+import { Once } from '../core/once.ts';
 import { MemorySource } from '../core/source.ts';
 import { collect, streamOf } from '../core/stream.ts';
 import type { ByteSource, Descriptor } from '../core/types.ts';
-import { inlineContent } from './blob-read.ts';
 import { MANIFEST_LIMIT, manifestMediaType } from './documents.ts';
 import { explain, isStatus, safeUrl } from './http-error.ts';
 import type { HttpAnswer, HttpRequest } from './http.ts';
+import { inlineContent } from './inline-content.ts';
 import { DOCKER_SCHEMA1, isIndexType, isManifestType, MANIFEST_ACCEPT } from './media-types.ts';
 import { isTag } from './reference.ts';
 import type { RepositoryClient } from './repository.ts';
@@ -26,14 +27,36 @@ const KEPT_BYTES = 8 * 1024 * 1024;
 /** After a large upload a registry may look at every blob before it answers. */
 const PUT_ANSWER_MS = 120_000;
 
+/** Recent manifests, a bounded number of bytes. */
+export class KeptManifests {
+  readonly #kept = new Map<Digest, Uint8Array>();
+  #bytes = 0;
+
+  get(digest: Digest): Uint8Array | undefined {
+    return this.#kept.get(digest);
+  }
+
+  keep(digest: Digest, bytes: Uint8Array): void {
+    this.#bytes += bytes.length - (this.#kept.get(digest)?.length ?? 0);
+    this.#kept.delete(digest);
+    this.#kept.set(digest, bytes);
+    for (const [oldest, { length }] of this.#kept) {
+      if (this.#bytes <= KEPT_BYTES) break;
+      this.#kept.delete(oldest);
+      this.#bytes -= length;
+    }
+  }
+}
+
 /** The manifests of one repository (registry.md §6 and §9). Recent ones are kept: a tag needs the same bytes again. */
 export class Manifests {
   readonly #repository: RepositoryClient;
-  readonly #kept = new Map<Digest, Uint8Array>();
-  #keptBytes = 0;
+  readonly #kept: KeptManifests;
 
-  constructor(repository: RepositoryClient) {
+  /** Whoever has the same content may keep it together. */
+  constructor(repository: RepositoryClient, kept = new KeptManifests()) {
     this.#repository = repository;
+    this.#kept = kept;
   }
 
   /** Tag or digest -> descriptor. HEAD, which costs nothing on Docker Hub; GET when its headers do not say enough. */
@@ -74,7 +97,7 @@ export class Manifests {
     if (own !== digest) {
       throw new LazypullError('DIGEST_MISMATCH', `manifest ${reference} (${bytes.length} bytes) has digest ${own}, not ${digest}`, { path: safeUrl(url) });
     }
-    this.keep(digest, bytes);
+    this.#kept.keep(digest, bytes);
     return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
   }
 
@@ -85,21 +108,6 @@ export class Manifests {
     const bytes = inlineContent(descriptor) ?? this.#kept.get(digest) ?? (await this.read(digest, signal)).bytes;
     const what = `manifest ${digest} of ${this.#repository.location}`;
     return collect(verified(streamOf(bytes), descriptor, what), MANIFEST_LIMIT, what);
-  }
-
-  open(descriptor: Descriptor): ByteSource {
-    let loaded: Promise<MemorySource> | undefined;
-    return {
-      size: descriptor.size,
-      read: async (offset, length, signal) => {
-        loaded ??= this.fetch(descriptor, signal).then((bytes) => new MemorySource(bytes));
-        const source = await loaded.catch((error: unknown) => {
-          loaded = undefined;
-          throw error;
-        });
-        return source.read(offset, length, signal);
-      },
-    };
   }
 
   /** Stores the bytes under their digest or under a tag. Gives the answer, whose headers say what became of a `subject`. */
@@ -123,19 +131,8 @@ export class Manifests {
     if (isDigest(stated) && digestAlgorithm(stated) === digestAlgorithm(descriptor.digest) && stated !== descriptor.digest) {
       throw new LazypullError('DIGEST_MISMATCH', `manifest ${descriptor.digest} was stored as ${stated}`, { path: safeUrl(answer.url) });
     }
-    this.keep(descriptor.digest, bytes);
+    this.#kept.keep(descriptor.digest, bytes);
     return answer;
-  }
-
-  keep(digest: Digest, bytes: Uint8Array): void {
-    this.#keptBytes += bytes.length - (this.#kept.get(digest)?.length ?? 0);
-    this.#kept.delete(digest);
-    this.#kept.set(digest, bytes);
-    for (const [oldest, { length }] of this.#kept) {
-      if (this.#keptBytes <= KEPT_BYTES) break;
-      this.#kept.delete(oldest);
-      this.#keptBytes -= length;
-    }
   }
 
   async #isThere(descriptor: Descriptor, reference: string, signal: AbortSignal | undefined): Promise<boolean> {
@@ -161,6 +158,12 @@ export interface PutOptions {
   /** Only if the tag points at this digest; few registries look at it. */
   readonly ifMatch?: Digest | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Content that is small enough to be fetched as a whole when some of it is read. */
+export function fetchedSource(size: number, load: (signal: AbortSignal | undefined) => Promise<Uint8Array>): ByteSource {
+  const loaded = new Once(async (signal) => new MemorySource(await load(signal)));
+  return { size, read: async (offset, length, signal) => (await loaded.get(signal)).read(offset, length, signal) };
 }
 
 function describeHead({ headers, url }: HttpAnswer, reference: string): Descriptor | undefined {

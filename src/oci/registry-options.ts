@@ -14,6 +14,15 @@ export interface RegistryOptions {
   readonly authFile?: string;
   /** Requests at a time; default 3. Streams that wait for their reader do not count. */
   readonly concurrency?: number;
+  /**
+   * Where content is looked for before the registry is asked: `[REGISTRY=]HOST` or `[REGISTRY=]URL` each. What comes from there is held
+   * against the image's digests like everything else. Nothing is written to them.
+   */
+  readonly mirrors?: readonly string[];
+  /** Ask the registry only, whatever mirrors there are. */
+  readonly direct?: boolean;
+  /** Folder of containerd's hosts.toml files; default: where containerd and nerdctl look. */
+  readonly hostsDir?: string;
   readonly userAgent?: string;
   /** Takes each distinct thing the registry says in a `Warning` header, and our own remarks about it, once. */
   readonly onWarning?: (text: string) => void;

@@ -1,17 +1,16 @@
-import { digestOf, verified, type Digest } from '../core/digest.ts';
+import { digestOf, isDigest, verified, type Digest } from '../core/digest.ts';
 import { LazypullError, throwIfAborted } from '../core/errors.ts';
 import { collect } from '../core/stream.ts';
 import type { ByteSource, ByteStream, Descriptor, ImageStore, Produce } from '../core/types.ts';
 import { fetchBlob, openBlob } from './blob-read.ts';
-import { connectRegistry, makeTransport } from './connect.ts';
+import { makeTransport } from './connect.ts';
 import { describe, MANIFEST_LIMIT, manifestMediaType } from './documents.ts';
-import { abortable } from './http.ts';
 import type { Transport } from './http-transport.ts';
-import { isManifestEndpoint, Manifests } from './manifests.ts';
+import { fetchedSource, isManifestEndpoint } from './manifests.ts';
+import type { HostSettings } from './hosts-file.ts';
 import { checkRepository, isTag, registryHost, type Repository } from './reference.ts';
-import { Referrers } from './referrers.ts';
 import type { RegistryOptions } from './registry-options.ts';
-import { RepositoryClient } from './repository.ts';
+import { Sources, type Connected } from './sources.ts';
 import { listTags } from './tag-list.ts';
 import { pushBlob } from './upload-push.ts';
 import { ingestBlob } from './upload-pieces.ts';
@@ -24,13 +23,10 @@ export function openRegistry(repository: Repository, options: RegistryOptions = 
   return new RegistryStore(checkRepository(repository), options);
 }
 
-interface Connected {
-  readonly repository: RepositoryClient;
-  readonly manifests: Manifests;
-  readonly referrers: Referrers;
-}
-
-/** What a descriptor's media type says decides where its content lives: manifests and indexes, or blobs. */
+/**
+ * What a descriptor's media type says decides where its content lives: manifests and indexes, or blobs. What is read may come from mirrors;
+ * what is written, and what others write to, is asked of the registry itself.
+ */
 export class RegistryStore implements ImageStore {
   readonly location: string;
   readonly domain: string;
@@ -40,18 +36,23 @@ export class RegistryStore implements ImageStore {
   readonly #warned = new Set<string>();
   /** Sessions that refused mounts left open, for the push that follows. */
   readonly #spare = new Map<Digest, UploadSession>();
-  #connected: Promise<Connected> | undefined;
+  readonly #sources: Sources;
 
   constructor({ domain, path }: Repository, options: RegistryOptions) {
     this.domain = domain;
     this.path = path;
     this.location = `docker://${domain}/${path}`;
     this.#options = options;
-    this.#transport = makeTransport(options);
+    const hosts = new Map<string, HostSettings>();
+    this.#transport = makeTransport(options, hosts);
+    this.#sources = new Sources({ domain, path }, this.#transport, hosts, options, (text) => this.#warn(text));
   }
 
   async resolve(reference: string, signal?: AbortSignal): Promise<Descriptor> {
-    return (await this.#connect(signal)).manifests.resolve(reference, signal);
+    const digest = isDigest(reference) ? reference : undefined;
+    return this.#sources.ask(digest ? 'content' : 'tag', digest, async ({ manifests }, { place }) =>
+      // A mirror's word about a digest is worth nothing, its content is.
+      (digest && !place.own ? (await manifests.read(digest, signal)).descriptor : manifests.resolve(reference, signal)), signal);
   }
 
   async tag(descriptor: Descriptor, tag: string, signal?: AbortSignal): Promise<void> {
@@ -67,21 +68,13 @@ export class RegistryStore implements ImageStore {
   }
 
   open(descriptor: Descriptor): ByteSource {
-    if (!isManifestEndpoint(descriptor.mediaType)) return openBlob(async (signal) => (await this.#connect(signal)).repository, descriptor);
-    let source: ByteSource | undefined;
-    return {
-      size: descriptor.size,
-      read: async (offset, length, signal) => {
-        source ??= (await this.#connect(signal)).manifests.open(descriptor);
-        return source.read(offset, length, signal);
-      },
-    };
+    if (!isManifestEndpoint(descriptor.mediaType)) return openBlob(this.#sources, descriptor);
+    return fetchedSource(descriptor.size, (signal) => this.#manifest(descriptor, signal));
   }
 
   async *fetch(descriptor: Descriptor, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
-    const { manifests, repository } = await this.#connect(signal);
-    if (isManifestEndpoint(descriptor.mediaType)) yield await manifests.fetch(descriptor, signal);
-    else yield* fetchBlob(repository, descriptor, signal);
+    if (isManifestEndpoint(descriptor.mediaType)) yield await this.#manifest(descriptor, signal);
+    else yield* fetchBlob(this.#sources, descriptor, signal);
   }
 
   async push(descriptor: Descriptor, open: () => ByteStream, signal?: AbortSignal): Promise<void> {
@@ -115,7 +108,7 @@ export class RegistryStore implements ImageStore {
 
   /** With `artifactType` only those of that type. */
   async referrers(subject: Descriptor, signal?: AbortSignal, artifactType?: string): Promise<readonly Descriptor[]> {
-    return (await this.#connect(signal)).referrers.list(subject.digest, { artifactType, signal });
+    return this.#sources.ask('list', undefined, ({ referrers }) => referrers.list(subject.digest, { artifactType, signal }), signal);
   }
 
   async mount(descriptor: Descriptor, from: ImageStore, signal?: AbortSignal): Promise<boolean> {
@@ -132,7 +125,7 @@ export class RegistryStore implements ImageStore {
   }
 
   async tags(signal?: AbortSignal): Promise<readonly string[]> {
-    return listTags((await this.#connect(signal)).repository, signal);
+    return this.#sources.ask('list', undefined, ({ repository }) => listTags(repository, signal), signal);
   }
 
   async close(): Promise<void> {
@@ -149,24 +142,13 @@ export class RegistryStore implements ImageStore {
     await referrers.register(descriptor, bytes, answer, signal);
   }
 
-  /** Everybody shares one connection; a failed one is tried again by the next request. */
-  #connect(signal?: AbortSignal): Promise<Connected> {
-    if (!this.#connected) {
-      const connecting = this.#makeConnection();
-      this.#connected = connecting;
-      connecting.catch(() => {
-        if (this.#connected === connecting) this.#connected = undefined;
-      });
-    }
-    return abortable(this.#connected, signal);
+  #manifest(descriptor: Descriptor, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    return this.#sources.ask('content', descriptor.digest, ({ manifests }) => manifests.fetch(descriptor, signal), signal);
   }
 
-  async #makeConnection(): Promise<Connected> {
-    const warn = (text: string): void => this.#warn(text);
-    const http = await connectRegistry(this, this.#transport, this.#options, warn);
-    const repository = new RepositoryClient(http, this, warn);
-    const manifests = new Manifests(repository);
-    return { repository, manifests, referrers: new Referrers(repository, manifests) };
+  /** Where things are written, and looked for that were. */
+  #connect(signal?: AbortSignal): Promise<Connected> {
+    return this.#sources.own(signal);
   }
 
   /** Each text once, and a bounded number of them. */

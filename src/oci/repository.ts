@@ -12,9 +12,14 @@ export class RepositoryClient {
   readonly warn: (text: string) => void;
   readonly pull: readonly Scope[];
   readonly push: readonly Scope[];
+  readonly #root: string;
+  readonly #of: string | undefined;
 
-  constructor(http: Http, repository: Repository, warn: (text: string) => void) {
+  /** `root` is what the API's paths begin with. A mirror is told what registry it stands for: `of`. */
+  constructor(http: Http, repository: Repository, warn: (text: string) => void, { root = '/v2', of }: { readonly root?: string; readonly of?: string | undefined } = {}) {
     this.http = http;
+    this.#root = root;
+    this.#of = of;
     this.path = repository.path;
     this.location = `docker://${repository.domain}/${repository.path}`;
     this.warn = warn;
@@ -24,6 +29,8 @@ export class RepositoryClient {
 
   /** An address below the repository: `blobs/sha256:…`. */
   url(rest: string): URL {
-    return new URL(`/v2/${this.path}/${rest}`, this.http.registry);
+    const url = new URL(`${this.#root}/${this.path}/${rest}`, this.http.registry);
+    if (this.#of !== undefined) url.searchParams.set('ns', this.#of);
+    return url;
   }
 }

@@ -7,8 +7,10 @@ import { LazypullError, wrapError } from '../core/errors.ts';
 import type { Environment } from './registry-options.ts';
 
 export interface TlsOptions {
-  /** A PEM file with further authorities. */
-  readonly ca?: string | undefined;
+  /** PEM files with further authorities. */
+  readonly ca?: readonly string[] | undefined;
+  /** Files of a client's pair; goes before those that are found. */
+  readonly client?: { readonly cert: string; readonly key: string } | undefined;
   readonly skipVerify?: boolean | undefined;
   readonly env: Environment;
 }
@@ -35,12 +37,13 @@ const BUNDLES = [
 export async function loadTls(host: string, options: TlsOptions): Promise<TlsSettings> {
   const found = await readCertsD(host, options.env);
   const extra = [...found.authorities];
-  if (options.ca !== undefined) extra.push(await readAuthority(options.ca));
+  for (const path of options.ca ?? []) extra.push(await readAuthority(path));
+  const client = options.client ? { cert: await readPem(options.client.cert), key: await readPem(options.client.key) } : found.client;
   const bundle = await readBundle(options.env);
   const base = options.skipVerify ? { rejectUnauthorized: false } : {};
-  if (extra.length === 0 && !found.client && bundle.length === 0) return base;
+  if (extra.length === 0 && !client && bundle.length === 0) return base;
   try {
-    return { ...base, secureContext: createSecureContext({ ca: [...rootCertificates, ...bundle, ...extra], ...found.client }) };
+    return { ...base, secureContext: createSecureContext({ ca: [...rootCertificates, ...bundle, ...extra], ...client }) };
   } catch (error) {
     throw wrapError(error, 'USAGE', `the certificates for ${host} cannot be used`);
   }

@@ -1,7 +1,9 @@
+import { join } from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { builtinFormats } from '../../formats/builtin.ts';
 import { main, type Io } from '../../src/cli/main.ts';
 import type { FormatEntry } from '../../src/core/format-entry.ts';
+import { built } from '../support/root.ts';
 
 export interface Ran {
   readonly code: number;
@@ -66,7 +68,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   if (options.onStdout) stdout.onPart = options.onStdout;
   const stdin = new PassThrough();
   stdin.end(options.stdin ?? '');
-  const io: Io = { stdin, stdout, stderr, env: options.env ?? {}, signal: options.signal ?? new AbortController().signal };
+  const io: Io = { stdin, stdout, stderr, env: options.env ?? {}, program: join(built, 'bin', 'lazypull.js'), signal: options.signal ?? new AbortController().signal };
   const code = await main(argv, io, options.formats ?? builtinFormats);
   return { code, stdout: stdout.bytes.toString(), stdoutBytes: stdout.bytes, stderr: stderr.bytes.toString() };
 }

@@ -9,7 +9,7 @@ function failing(code: string): Writable {
 }
 
 function io(stdout: OutputStream, more: Partial<Io> = {}): Io {
-  return { stdin: [] as never, stdout, stderr: new Writable({ write: (_c, _e, done) => done() }), env: {}, signal: new AbortController().signal, ...more };
+  return { stdin: [] as never, stdout, stderr: new Writable({ write: (_c, _e, done) => done() }), env: {}, program: 'lazypull', signal: new AbortController().signal, ...more };
 }
 
 function kept(extra: object = {}): { stream: OutputStream; text: () => string } {

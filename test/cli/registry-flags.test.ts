@@ -7,15 +7,22 @@ import { readPasswords, registryOptions, type RegistryFlags } from '../../src/cl
 function io(stdin: string): Io {
   const input = new PassThrough();
   input.end(stdin);
-  return { stdin: input, stdout: new PassThrough(), stderr: new PassThrough(), env: {}, signal: new AbortController().signal };
+  return { stdin: input, stdout: new PassThrough(), stderr: new PassThrough(), env: {}, program: 'lazypull', signal: new AbortController().signal };
 }
 
 describe('registry flags', () => {
   it('takes flags of one end before flags of both', () => {
     const flags: RegistryFlags = { plainHttp: true, tlsCa: 'all.pem', srcTlsCa: 'one.pem', dstAuthfile: 'dst.json', dstTlsSkipVerify: true };
     assert.deepEqual(registryOptions(flags, new Map(), 'src'), { plainHttp: true, tlsCa: 'one.pem' });
-    assert.deepEqual(registryOptions(flags, new Map(), 'dst'), { plainHttp: true, tlsCa: 'all.pem', tlsSkipVerify: true, authFile: 'dst.json' });
+    assert.deepEqual(registryOptions(flags, new Map(), 'dst'), { plainHttp: true, tlsCa: 'all.pem', tlsSkipVerify: true, authFile: 'dst.json', direct: true });
     assert.deepEqual(registryOptions(flags, new Map()), { plainHttp: true, tlsCa: 'all.pem' });
+  });
+
+  it('reads from mirrors, and asks what it writes to itself', () => {
+    const flags: RegistryFlags = { mirror: ['a.example', 'docker.io=https://b.example'], hostsDir: 'hosts' };
+    assert.deepEqual(registryOptions(flags, new Map(), 'src'), { mirrors: ['a.example', 'docker.io=https://b.example'], hostsDir: 'hosts' });
+    assert.deepEqual(registryOptions(flags, new Map()), { mirrors: ['a.example', 'docker.io=https://b.example'], hostsDir: 'hosts' });
+    assert.deepEqual(registryOptions(flags, new Map(), 'dst'), { direct: true, hostsDir: 'hosts' });
   });
 
   it('reads one password whole, but for the newline of echo', async () => {
@@ -29,14 +36,14 @@ describe('registry flags', () => {
     const flags = { srcUsername: 'a', dstUsername: 'b', passwordStdin: true };
     const passwords = await readPasswords(flags, io('one\ntwo\n'));
     assert.deepEqual(registryOptions(flags, passwords, 'src'), { creds: { username: 'a', password: 'one' } });
-    assert.deepEqual(registryOptions(flags, passwords, 'dst'), { creds: { username: 'b', password: 'two' } });
+    assert.deepEqual(registryOptions(flags, passwords, 'dst'), { creds: { username: 'b', password: 'two' }, direct: true });
   });
 
   it('gives a login for one end to that end only', async () => {
     const flags = { dstUsername: 'b', passwordStdin: true };
     const passwords = await readPasswords(flags, io('two'));
     assert.deepEqual(registryOptions(flags, passwords, 'src'), {});
-    assert.deepEqual(registryOptions(flags, passwords, 'dst'), { creds: { username: 'b', password: 'two' } });
+    assert.deepEqual(registryOptions(flags, passwords, 'dst'), { creds: { username: 'b', password: 'two' }, direct: true });
   });
 
   it('refuses half a login', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { giveBack, takeRoom } from '../../src/core/room.ts';
+import { dropRooms, giveBack, takeRoom } from '../../src/core/room.ts';
 
 test('nobody has the memory that somebody else has, whatever is given back', () => {
   const steps = fc.array(fc.oneof(fc.record({ take: fc.integer({ min: 1, max: 300_000 }) }), fc.record({ give: fc.nat(), part: fc.boolean() })), { maxLength: 60 });
@@ -47,4 +47,15 @@ test('what did not come from here stays as it is', () => {
   giveBack(own);
   takeRoom(1 << 20).fill(1);
   assert.equal(own[0], 7);
+});
+
+test('what waits for its next user can be left to the garbage collector', () => {
+  const first = takeRoom(1 << 20);
+  const other = takeRoom(1 << 20);
+  giveBack(first);
+  dropRooms();
+  const next = takeRoom(1 << 20);
+  assert.notEqual(next.buffer, first.buffer);
+  giveBack(other);
+  assert.equal(takeRoom(1 << 20).buffer, other.buffer, 'what was in use comes back as ever');
 });

@@ -27,7 +27,7 @@ const takeSignals: NonNullable<RunOptions['takeSignals']> = (next) => {
   };
 };
 const umount = (dir: string): void => void execFileSync('umount', [dir]);
-const out = new Output({ stdin, stdout, stderr, env, signal: stop.signal }, {});
+const out = new Output({ stdin, stdout, stderr, env, program: process.argv[1] as string, signal: stop.signal }, {});
 
 async function run(): Promise<number> {
   const gone = outerGone(env);

@@ -36,13 +36,20 @@ describe('container runtimes', () => {
     fake('runc', 'runc version 0.0.9\n');
     fake('crun', CRUN);
     const warnings: string[] = [];
-    assert.deepEqual(await findRuntime('auto', env, (text) => warnings.push(text)), { name: 'crun', path: join(folder, 'crun'), version: '1.8.1', seccomp: true });
+    assert.deepEqual(await findRuntime('auto', env, (text) => warnings.push(text), folder), { name: 'crun', path: join(folder, 'crun'), version: '1.8.1', seccomp: true });
     assert.match(warnings.join(), /^runc 0\.0\.9 is older than 1\.0 \(.*\): not used$/);
     await assert.rejects(findRuntime('runc', env), { code: 'UNSUPPORTED' });
     fake('runc', RUNC);
     assert.equal((await findRuntime('auto', env))?.name, 'runc');
-    assert.equal((await findRuntime('crun', env))?.name, 'crun');
+    assert.equal((await findRuntime('crun', env, undefined, folder))?.name, 'crun');
     assert.equal(await findRuntime('none', env), undefined);
+    mkdirSync(join(folder, 'unified'));
+    writeFileSync(join(folder, 'unified', 'cgroup.controllers'), 'hugetlb\n');
+    await assert.rejects(findRuntime('crun', env, undefined, folder), { code: 'UNSUPPORTED', message: /both versions/ });
+    rmSync(join(folder, 'runc'));
+    assert.equal(await findRuntime('auto', { PATH: folder }, (text) => warnings.push(text), folder).then((found) => found?.name === 'crun'), false);
+    writeFileSync(join(folder, 'unified', 'cgroup.controllers'), '\n');
+    assert.equal((await findRuntime('crun', env, undefined, folder))?.name, 'crun');
   });
 
   it('say in their own words why they did not start a program', () => {

@@ -69,10 +69,10 @@ describe('TLS', () => {
     const folder = mkdtempSync(join(tmpdir(), 'lazypull-tls-'));
     const bad = join(folder, 'bad.pem');
     writeFileSync(bad, 'hello');
-    await rejectsWith(loadTls('h', { ca: bad, env: emptyEnv() }), 'USAGE', /no PEM certificate.*bad\.pem/);
+    await rejectsWith(loadTls('h', { ca: [bad], env: emptyEnv() }), 'USAGE', /no PEM certificate.*bad\.pem/);
     writeFileSync(bad, '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
-    await rejectsWith(loadTls('h', { ca: bad, env: emptyEnv() }), 'USAGE', /no certificate that can be read/);
-    await rejectsWith(loadTls('h', { ca: join(folder, 'none'), env: emptyEnv() }), 'IO', /none/);
+    await rejectsWith(loadTls('h', { ca: [bad], env: emptyEnv() }), 'USAGE', /no certificate that can be read/);
+    await rejectsWith(loadTls('h', { ca: [join(folder, 'none')], env: emptyEnv() }), 'IO', /none/);
     rmSync(folder, { recursive: true });
   });
 

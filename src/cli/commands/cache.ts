@@ -1,4 +1,5 @@
 import { Argument, type Command } from 'commander';
+import { printable } from '../../core/errors.ts';
 import type { CacheEntry } from '../../mount/data/cache.ts';
 import { outputOf, type AddCommand } from '../app.ts';
 import { sizeArgument } from '../flags.ts';
@@ -25,7 +26,8 @@ export const addCache: AddCommand = (program, app) => {
   command
     .option('--cache-size <size>', 'for gc: what may stay (10G, 500M; default: everything that is of use)', sizeArgument(0))
     .addHelpText('after', `
-What a running mount uses is never removed. What a mount without a server uses
+IMAGE is what it was mounted as; IN USE are processes, or pinned for what may
+be read without one. What a running mount uses is never removed. What a mount without a server uses
 stays on disk until it is unmounted, although it is no longer listed.
 
 Examples:
@@ -68,20 +70,29 @@ function isNamed(entry: CacheEntry, name: string): boolean {
   return starts(entry.name) || starts(entry.layer) || entry.manifests.some(starts) || entry.images.some((image) => image === name || image.replace(/^docker:\/\//, '').replace(' ', ':') === name.replace(/^docker:\/\//, ''));
 }
 
+/** What it is of, as it was called when it was mounted. */
+function imageOf([first, ...more]: readonly string[], manifests: readonly string[]): string {
+  if (first === undefined) return manifests[0] ? shortDigest(manifests[0]) : '-';
+  const [place = '', reference = ''] = first.replace(/^docker:\/\//, '').split(' ');
+  const named = reference === '' ? place : reference.includes(':') ? `${place}@${shortDigest(reference)}` : `${place}:${reference}`;
+  return `${printable(named)}${more.length > 0 ? ` +${more.length}` : ''}`;
+}
+
 function cacheTable(entries: readonly CacheEntry[]): string {
-  const rows = entries.map(({ kind, name, layer, images, size, localBytes, diskBytes, used, users, sealed }) => [
+  const rows = entries.map(({ kind, name, layer, images, manifests, size, localBytes, diskBytes, used, users, sealed }) => [
     kind,
     name.slice(0, 12),
     layer ? shortDigest(layer) : '-',
-    images[0] === undefined ? '-' : `${images[0].replace(' ', ':')}${images.length > 1 ? ` +${images.length - 1}` : ''}`,
+    imageOf(images, manifests),
+    formatSize(size),
     size === 0 ? '100%' : `${Math.floor((localBytes / size) * 100)}%`,
     formatSize(diskBytes),
     used.toISOString().slice(0, 16).replace('T', ' '),
-    users > 0 ? `${users}` : sealed ? 'sealed' : '-',
+    users > 0 ? `${users}` : sealed ? 'pinned' : '-',
   ]);
   const total = entries.reduce((sum, { diskBytes }) => sum + diskBytes, 0);
   const table = formatTable(
-    [{ title: 'KIND' }, { title: 'NAME' }, { title: 'LAYER' }, { title: 'IMAGE' }, { title: 'LOCAL', align: 'right' }, { title: 'DISK', align: 'right' }, { title: 'USED' }, { title: 'IN USE', align: 'right' }],
+    [{ title: 'KIND' }, { title: 'NAME' }, { title: 'LAYER' }, { title: 'IMAGE' }, { title: 'SIZE', align: 'right' }, { title: 'LOCAL', align: 'right' }, { title: 'DISK', align: 'right' }, { title: 'USED' }, { title: 'IN USE', align: 'right' }],
     rows,
   );
   return `${table}\n${count(entries.length, 'entry', 'entries')}, ${formatSize(total)}`;

@@ -32,7 +32,7 @@ Examples:
     const out = outputOf(app, self);
     const own = flags.foreground ? { leash: true, logToStderr: flags.log === undefined } : {};
     const { launchDaemon } = await import('../../mount/host/launch.ts');
-    const launched = launchDaemon({ program: mountProgram(), image, env: app.io.env, ...(flags.log === undefined ? {} : { log: flags.log }), ...own });
+    const launched = launchDaemon({ program: mountProgram(app.io), image, env: app.io.env, signal: app.io.signal, ...(flags.log === undefined ? {} : { log: flags.log }), ...own });
     const mounted = await (async () => {
       try {
         const [{ startMount }, { Meter, showConversion }, { withProgress }] = await Promise.all([import('../../mount/host/start.ts'), import('../meter.ts'), import('../progress.ts')]);

@@ -12,8 +12,9 @@ the start of the process that serves it now.
 Example:
   lazypull ps --json`)
     .action(async (_flags: unknown, self: Command) => {
-      const [{ listMountsOf }, { mountTable, mountFacts }] = await Promise.all([import('../../mount/host/list.ts'), import('../mount-table.ts')]);
+      const [{ listMountsOf }, { mountTable, mountFacts }, { reapAbandoned }] = await Promise.all([import('../../mount/host/list.ts'), import('../mount-table.ts'), import('../reap-abandoned.ts')]);
       const out = outputOf(app, self);
+      await reapAbandoned(app, out);
       const mounts = await listMountsOf(app.io.env);
       if (out.json) await out.object({ mounts: mounts.map(mountFacts) });
       else await out.line(mountTable(mounts));

@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import type { RunOptions } from '../../mount/run/run-image.ts';
 import { outputOf, type AddCommand } from '../app.ts';
 import { RUN_FAILED } from '../exit-codes.ts';
-import { addMountOptions, type MountFlags } from '../mount-flags.ts';
+import { addMountOptions, mountOptions, mountProgram, type MountFlags } from '../mount-flags.ts';
 
 interface Flags extends MountFlags {
   readonly env?: readonly string[];
@@ -61,43 +61,52 @@ Examples:
   });
   command.action(async (image: string, words: readonly string[], flags: Flags, self: Command) => {
     app.failureCode = RUN_FAILED;
-    const [{ readContext }, { outerGone, runInUserNamespace, userCacheDir, withoutLeash }] = await Promise.all([import('../../mount/run/context.ts'), import('../../mount/run/user-namespace.ts')]);
+    const [{ readContext }, { outerGone, runInUserNamespace, withoutLeash }, { launchDaemon }] = await Promise.all([
+      import('../../mount/run/context.ts'),
+      import('../../mount/run/user-namespace.ts'),
+      import('../../mount/host/launch.ts'),
+    ]);
     const out = outputOf(app, self);
     const { env, takeSignals } = app.io;
     // Without the two dashes Node takes --env-file for its own.
-    const lazypull = [process.execPath, '--', process.argv[1] as string];
+    const lazypull = [process.execPath, '--', app.io.program];
     const gone = outerGone(env);
     const context = readContext();
     if (!context.mayMount && !gone) {
       app.exitCode = await runInUserNamespace([...lazypull, ...process.argv.slice(2)], env, takeSignals);
       return;
     }
-    const [{ startMount }, { stopMount }, { runImage }, { mountOptions }] = await Promise.all([
-      import('../../mount/host/start.ts'),
-      import('../../mount/host/stop.ts'),
-      import('../../mount/run/run-image.ts'),
-      import('../mount-flags.ts'),
-    ]);
     const ownEnv = withoutLeash(env);
-    const { onProgress: _onProgress, ...wanted } = await mountOptions(app, out, flags);
-    const cacheDir = wanted.cacheDir ?? (context.userNamespace ? userCacheDir(ownEnv) : undefined);
-    const mount = { ...wanted, ...(cacheDir === undefined ? {} : { cacheDir }) };
-    app.exitCode = await runImage({
-      ...wishes(flags),
-      image,
-      command: words,
-      ownEnv,
-      signal: app.io.signal,
-      ...(gone ? { abandoned: gone } : {}),
-      initProgram: [...lazypull, 'run-init'],
-      ...(takeSignals ? { takeSignals } : {}),
-      onWarning: (text) => out.warn(text),
-      async mount(dir, signal) {
-        const { config } = await startMount({ ...mount, image, dir, env: ownEnv, leash: true, ...(signal ? { signal } : {}) });
-        return { config, unmount: () => stopMount(dir, { how: 'force', env: ownEnv }).then(() => undefined) };
-      },
-      unmountAbandoned: (dir) => stopMount(dir, { how: 'force', env: ownEnv }).then(() => undefined),
-    });
+    // It has the most to load: this process does what it has to do meanwhile.
+    const launched = launchDaemon({ program: mountProgram(app.io), image, env: ownEnv, signal: app.io.signal, ...(flags.log === undefined ? {} : { log: flags.log }) });
+    let taken = false;
+    try {
+      const [{ startMount }, { stopMount }, { runImage }] = await Promise.all([
+        import('../../mount/host/start.ts'),
+        import('../../mount/host/stop.ts'),
+        import('../../mount/run/run-image.ts'),
+      ]);
+      const { onProgress: _onProgress, ...mount } = await mountOptions(app, out, flags);
+      app.exitCode = await runImage({
+        ...wishes(flags),
+        image,
+        command: words,
+        ownEnv,
+        signal: app.io.signal,
+        ...(gone ? { abandoned: gone } : {}),
+        initProgram: [...lazypull, 'run-init'],
+        ...(takeSignals ? { takeSignals } : {}),
+        onWarning: (text) => out.warn(text),
+        async mount(dir, signal) {
+          taken = true;
+          const { config } = await startMount({ ...mount, image, dir, env: ownEnv, leash: true, ...(signal ? { signal } : {}) }, launched);
+          return { config, unmount: () => stopMount(dir, { how: 'force', env: ownEnv }).then(() => undefined) };
+        },
+        unmountAbandoned: (dir) => stopMount(dir, { how: 'force', env: ownEnv }).then(() => undefined),
+      });
+    } finally {
+      if (!taken) await launched.abandon();
+    }
   });
 };
 

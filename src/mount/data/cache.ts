@@ -19,8 +19,11 @@ interface Use {
   users: number;
 }
 
-/** What has been written is made to last this long (ms) after. */
-const SYNC_AFTER = 2000;
+/**
+ * What has been written is made to last this long (ms) after: what a process that is killed has not, is fetched again. Longer where the
+ * disk takes its time, so that no more than a part of that time is spent on it.
+ */
+const SYNC_AFTER = { least: 200, most: 2000, times: 8 };
 
 /**
  * Bytes of devices on disk, under names that say what vouches for them. Several processes may share a folder: what one has
@@ -34,6 +37,7 @@ export class MountCache {
   readonly #uses = new Map<string, Use>();
   #flushing: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
+  #syncAfter = SYNC_AFTER.least;
   #closed = false;
 
   private constructor(keeper: Keeper) {
@@ -243,7 +247,7 @@ export class MountCache {
       wrote: (bytes) => {
         keeper.count(bytes);
         if (this.#timer || this.#closed) return;
-        this.#timer = setTimeout(() => void this.flush(), SYNC_AFTER);
+        this.#timer = setTimeout(() => void this.flush(), this.#syncAfter);
         this.#timer.unref();
       },
       failed: (error) => keeper.trouble(error),
@@ -262,12 +266,15 @@ export class MountCache {
   async #flush(): Promise<void> {
     const dirty = [...this.#keeper.open.values()].filter((device) => device.dirty && device.stores);
     if (dirty.length === 0) return;
+    const began = performance.now();
     await this.#keeper.orNothing(async () => {
       for (const device of dirty) await device.sync();
       await this.#keeper.locked(async () => {
         for (const device of dirty) await this.#persist(device);
       });
     });
+    const { least, most, times } = SYNC_AFTER;
+    this.#syncAfter = Math.min(most, Math.max(least, times * (performance.now() - began)));
   }
 
   /** Puts what is on disk for sure into the device's list. With the cache locked. */

@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { LazypullError, wrapError } from '../../core/errors.ts';
+import { takeRoom } from '../../core/room.ts';
 import { checkRange } from '../../core/source.ts';
 import type { ServedDevice } from '../types.ts';
 import { bytesFor, PageSet, PAGE_SIZE, touchedPages, wholePages } from './pages.ts';
@@ -172,7 +173,7 @@ export class CachedDevice implements ServedDevice {
   }
 
   async #readFile(address: number, length: number): Promise<Uint8Array> {
-    const bytes = Buffer.allocUnsafeSlow(length);
+    const bytes = takeRoom(length);
     try {
       for (let done = 0; done < length; ) {
         const { bytesRead } = await this.#file.read(bytes, done, length - done, address + done);

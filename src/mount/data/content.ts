@@ -7,7 +7,7 @@ import { ChunkCache } from '../../layer/cache.ts';
 import type { AnswerMiss, Miss } from '../types.ts';
 import type { DeviceName, MountCache } from './cache.ts';
 import { FetchQueue } from './fetch-queue.ts';
-import { FileMap } from './file-map.ts';
+import { FileMap, type FileRun } from './file-map.ts';
 import { Filler } from './filler.ts';
 import { LayerContent } from './layer-content.ts';
 import { openLayer, type LayerDevice } from './opened-layer.ts';
@@ -17,6 +17,7 @@ import { planName } from './plan-file.ts';
 import { hasDigest } from './proven-tars.ts';
 import { Readahead } from './readahead.ts';
 import { statsOf } from './stats.ts';
+import { tidyWhenQuiet } from './tidy-memory.ts';
 import type { ContentOptions, ContentPlace, ContentStats, MountContent, MountPlan, PrefetchOptions, PrefetchReport } from './types.ts';
 
 const READ_TIMEOUT = 60_000;
@@ -81,7 +82,9 @@ class Content implements MountContent {
         const formats = await loadFormats();
         const scope = `${place.store.location} ${plan.digest}`;
         try {
-          return await openLayer(layer, planned, own, { formats, scope, cache: memory }, signal);
+          const opened = await openLayer(layer, planned, own, { formats, scope, cache: memory }, signal);
+          tidyWhenQuiet();
+          return opened;
         } catch (error) {
           // Whatever the plan was made from, the next mount has to look again.
           if (error instanceof LazypullError && error.code === 'CORRUPT') await cache.dropDocument(planName(plan.digest, plan.platform));
@@ -98,8 +101,8 @@ class Content implements MountContent {
         onLeft: (bytes) => {
           if (memory.maxBytes === 0) giveBack(bytes);
         },
-        onWrong: (error) => {
-          if (!told.has(number)) onProblem?.(new LazypullError(error.code, `${nameOf(plan, number)}: wrong bytes came, and are asked for again: ${error.message}`, { cause: error }));
+        onWrong: (error, device, address) => {
+          if (!told.has(number)) void this.#tellWrong(error, number, device, address, onProblem);
           told.add(number);
         },
       });
@@ -108,6 +111,7 @@ class Content implements MountContent {
     this.#filler = new Filler(this.#devices, (device, runs, of, signal) => this.#layerOf(device).fetch(device, runs, of, signal));
     this.#timer = setTimeout(() => void this.#map.get().catch(() => undefined), MAP_AFTER);
     this.#timer.unref();
+    tidyWhenQuiet();
   }
 
   readonly read: AnswerMiss = async (miss, signal) => {
@@ -142,6 +146,7 @@ class Content implements MountContent {
 
   async prefetch(options: PrefetchOptions = {}): Promise<PrefetchReport> {
     const { runs, unmatched } = await prefetchRuns(this.#plan, options, () => this.#fileMap());
+    this.#openFor(runs);
     const report = await this.#filler.fetch(runs, 'prefetch', this.#either(options.signal));
     return { ...report, unmatched };
   }
@@ -205,6 +210,17 @@ class Content implements MountContent {
     }
   }
 
+  /** Layers are opened side by side, not one after another as it is their turn. */
+  #openFor(runs: Iterable<FileRun>): void {
+    const layers = new Set<LayerContent>();
+    for (const { device: number, address, length } of runs) {
+      const device = this.#devices[number];
+      if (device && !device.device.has(address, length)) layers.add(this.#layerOf(device));
+    }
+    // What fails now fails again, for who needs it.
+    for (const layer of layers) layer.open(this.#stop.signal).catch(() => undefined);
+  }
+
   #layerOf({ planned }: LayerDevice): LayerContent {
     return this.#layers[planned.layer] as LayerContent;
   }
@@ -241,6 +257,11 @@ class Content implements MountContent {
 
   #either(signal: AbortSignal | undefined): AbortSignal {
     return signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
+  }
+
+  async #tellWrong(error: LazypullError, layer: number, device: LayerDevice | undefined, address: number, onProblem: ContentOptions['onProblem']): Promise<void> {
+    const place = device && (await this.locate(device.number, address).catch(() => undefined));
+    onProblem?.(new LazypullError(error.code, `${nameOf(this.#plan, layer)}: wrong bytes came, and are asked for again: ${error.message}`, { ...(place?.path !== undefined && { path: place.path, offset: place.offset ?? 0 }), cause: error }));
   }
 
   /** The error with what a user can do something with: file, place in it, layer. */

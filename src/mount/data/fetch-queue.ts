@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../../core/errors.ts';
-import { tidyMemory } from './tidy-memory.ts';
+import { tidyMemory, tidyWhenQuiet } from './tidy-memory.ts';
 import type { FetchClass } from './types.ts';
 
 /** Requests of each class at a time. Those that nobody waits for leave room for those that somebody does. */
@@ -67,6 +67,7 @@ export class FetchQueue {
         this.#garbage = 0;
         tidyMemory();
       }
+      tidyWhenQuiet();
       if (of !== 'background') this.#lastDemand = performance.now();
       this.#wake();
     }

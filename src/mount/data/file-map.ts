@@ -124,30 +124,37 @@ export class FileMap {
     return runs && at >= 0 ? (runs.starts[at] as number) + (runs.lengths[at] as number) : undefined;
   }
 
-  /** Runs of the files that a list names: by their paths, by those of directories above, or by globs. Names that nothing has are returned as well. */
+  /**
+   * Runs of the files that a list names: by their paths, by those of directories above, or by globs; those of what is named first come
+   * first. Names that nothing has are returned as well.
+   */
   match(matchers: readonly Matcher[]): { readonly runs: readonly FileRun[]; readonly unmatched: readonly string[] } {
-    const literals = new Map(matchers.map((matcher) => [matcher.literal, matcher]));
-    const met = new Set<Matcher>();
-    const wanted = new Uint8Array(this.#ends.length);
+    /** By what they name: the line, from 1. Of two that are the same the first counts. */
+    const lines = new Map(matchers.map(({ literal }, i) => [literal, i + 1] as const).reverse());
+    // Others cannot name anything but themselves, and each one is held against every path.
+    const globs = matchers.filter(({ literal }) => /[*?[\\]/.test(literal));
+    const met = new Set<string>();
+    /** By path: the first line that names it, or 0. */
+    const wanted = new Uint32Array(this.#ends.length);
     for (let number = 0; number < wanted.length; number += 1) {
       const path = this.#path(number);
+      const hits = lines.has('') ? [''] : [];
       for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
         const part = path.slice(0, end);
-        const literal = literals.get(part);
-        const hits = literal ? [literal] : matchers.filter(({ glob }) => glob(part));
-        for (const hit of hits) met.add(hit);
-        if (hits.length > 0) wanted[number] = 1;
+        if (lines.has(part)) hits.push(part);
+        else for (const { literal, glob } of globs) if (glob(part)) hits.push(literal);
       }
-      const root = literals.get('');
-      if (!root) continue;
-      met.add(root);
-      wanted[number] = 1;
+      for (const hit of hits) met.add(hit);
+      wanted[number] = hits.reduce((first, hit) => Math.min(first || Infinity, lines.get(hit) as number), 0);
     }
-    const runs: FileRun[] = [];
+    const runs: { readonly line: number; readonly run: FileRun }[] = [];
     for (const [device, { starts, lengths, paths }] of this.#devices.entries()) {
-      for (let i = 0; i < starts.length; i += 1) if (wanted[paths[i] as number] === 1) runs.push({ device, address: starts[i] as number, length: lengths[i] as number });
+      for (let i = 0; i < starts.length; i += 1) {
+        const line = wanted[paths[i] as number] as number;
+        if (line > 0) runs.push({ line, run: { device, address: starts[i] as number, length: lengths[i] as number } });
+      }
     }
-    return { runs, unmatched: matchers.filter((matcher) => !met.has(matcher)).map(({ pattern }) => pattern) };
+    return { runs: runs.sort((one, other) => one.line - other.line).map(({ run }) => run), unmatched: matchers.filter(({ literal }) => !met.has(literal)).map(({ pattern }) => pattern) };
   }
 
   #path(number: number): string {

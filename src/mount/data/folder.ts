@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { LazypullError, wrapError } from '../../core/errors.ts';
+import { isRealRoot } from '../host/processes.ts';
 
 /** What is in a cache folder. */
 const PARTS = ['devices', 'trees', 'plans', 'users'] as const;
@@ -12,11 +13,12 @@ const OTHERS_WRITE = 0o022;
 /** Not zeros: no file system takes them for nothing. */
 const RESERVE = Buffer.alloc(1 << 16, 'reserve ');
 
-/** Where the cache is when nobody says: `/var/cache/lazypull` for root, else `$XDG_CACHE_HOME/lazypull`. */
+/** Where the cache is when no option says: `$LAZYPULL_CACHE_DIR`, `/var/cache/lazypull` for root (of the machine, not of a user namespace), else `$XDG_CACHE_HOME/lazypull`. */
 export function defaultCacheDir(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  if (process.getuid?.() === 0) return '/var/cache/lazypull';
-  const { XDG_CACHE_HOME: base } = env;
-  return join(base?.startsWith('/') ? base : join(homedir(), '.cache'), 'lazypull');
+  const { LAZYPULL_CACHE_DIR: own, XDG_CACHE_HOME: base, HOME: home } = env;
+  if (own) return resolve(own);
+  if (isRealRoot()) return '/var/cache/lazypull';
+  return join(base?.startsWith('/') ? base : join(home?.startsWith('/') ? home : homedir(), '.cache'), 'lazypull');
 }
 
 /** The files of a cache. Names are digests in hex or made here, never a stranger's. */

@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { freeItems, removeItem } from './evict.ts';
 import { isMissing, removeFile, TEMPORARY, type CacheFolder } from './folder.ts';
+import { indexFiles } from './index-files.ts';
 import { PAGE_SIZE } from './pages.ts';
 import { parseTar } from './proven-tars.ts';
 import { readPresence, takeStock, type StockItem } from './stock.ts';
@@ -9,13 +10,13 @@ import { liveUsers } from './users.ts';
 
 /** Something that the cache keeps. */
 export interface CacheEntry {
-  /** Content of a layer's blob, or the tree of an image. */
-  readonly kind: 'content' | 'tree';
-  /** Key of the content; name of the tree. */
+  /** Content of a layer's blob, the tree of an image, or something of an index that was made here. */
+  readonly kind: 'content' | 'tree' | 'index';
+  /** Key of the content; name of the file otherwise. */
   readonly name: string;
   /** Digest of the layer, where one is known that has this content. */
   readonly layer: string | undefined;
-  /** Images that need it, as they were named when they were mounted. */
+  /** Images that need it, as they were named when they were mounted, those with a tag first. */
   readonly images: readonly string[];
   /** Digests of those images' manifests. */
   readonly manifests: readonly string[];
@@ -44,21 +45,24 @@ const STALE = 3_600_000;
 /** With the cache locked, like everything here. */
 export async function listCache(folder: CacheFolder): Promise<readonly CacheEntry[]> {
   const [{ items }, users, plans] = [await takeStock(folder), await liveUsers(folder), await readPlans(folder)];
+  const indexes = await indexFiles(folder, items.filter(({ part }) => part === 'trees').map(({ name }) => name));
   const entries: CacheEntry[] = [];
   for (const item of items) {
     if (item.part === 'plans') continue;
     const device = item.part === 'devices';
     const presence = device ? await readPresence(folder, item.name) : undefined;
-    const of = plans.filter(({ plan }) => (device ? plan.devices.some(({ key }) => key === item.name) : treeName(plan.tree.sha256) === item.name)).map(({ plan }) => plan);
+    const index = device ? undefined : indexes.get(item.name);
+    const needs = (plan: StoredPlan): boolean => (device ? plan.devices.some(({ key }) => key === item.name) : index ? index.images.has(plan.digest) : treeName(plan.tree.sha256) === item.name);
+    const of = plans.map(({ plan }) => plan).filter(needs);
     const [first] = of;
     const planned = device ? first?.devices.find(({ key }) => key === item.name) : undefined;
-    const size = presence?.size ?? planned?.size ?? first?.tree.size ?? item.bytes;
+    const size = index ? item.bytes : (presence?.size ?? planned?.size ?? first?.tree.size ?? item.bytes);
     entries.push({
-      kind: device ? 'content' : 'tree',
+      kind: device ? 'content' : index ? 'index' : 'tree',
       name: item.name,
-      layer: planned && first?.layers[planned.layer]?.digest,
-      images: [...new Set(of.flatMap(({ places }) => places))],
-      manifests: [...new Set(of.map(({ digest }) => digest))],
+      layer: index ? index.layer : planned && first?.layers[planned.layer]?.digest,
+      images: namesFirst(of.flatMap(({ places }) => places)),
+      manifests: [...new Set([...of.map(({ digest }) => digest), ...(index?.images ?? [])])],
       size,
       localBytes: device ? (presence?.runs ?? []).reduce((sum, [from, to]) => sum + (to - from) * PAGE_SIZE, 0) : size,
       diskBytes: item.bytes,
@@ -68,6 +72,12 @@ export async function listCache(folder: CacheFolder): Promise<readonly CacheEntr
     });
   }
   return entries.sort((a, b) => b.used.getTime() - a.used.getTime());
+}
+
+/** What somebody has written before what is only a digest. */
+function namesFirst(places: readonly string[]): readonly string[] {
+  const bare = (place: string): number => (/ sha\d+:[0-9a-f]+$/.test(place) ? 1 : 0);
+  return [...new Set(places)].sort((a, b) => bare(a) - bare(b));
 }
 
 /** Removes what is wanted away and not in use. */

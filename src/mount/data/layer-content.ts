@@ -1,5 +1,6 @@
 import { isAbort, LazypullError, throwIfAborted } from '../../core/errors.ts';
 import { Once } from '../../core/once.ts';
+import { takeRoom } from '../../core/room.ts';
 import type { Chunk } from '../../core/types.ts';
 import { planRequests } from '../../layer/plan.ts';
 import { Arrivals, Delivery, type Arrival } from './arrivals.ts';
@@ -23,7 +24,7 @@ export interface LayerContentOptions {
   /** Nobody has these bytes of a chunk any more. */
   readonly onLeft: (bytes: Uint8Array) => void;
   /** Wrong bytes came, and are asked for again. */
-  readonly onWrong: (error: LazypullError) => void;
+  readonly onWrong: (error: LazypullError, device: LayerDevice | undefined, address: number) => void;
 }
 
 /** Stored bytes worth fetching to save a request. */
@@ -162,7 +163,7 @@ export class LayerContent {
       // What was not proven when it arrived has not been kept.
       if (missing.some(([from, to]) => !device.device.has(from, to - from))) await keepChunks(layer, content.map((chunk) => [chunk, loaded.get(chunk) as Uint8Array]));
     }
-    const bytes = new Uint8Array(end - address);
+    const bytes = takeRoom(end - address).fill(0);
     let at = address;
     for (const [from, to] of [...missing, [end, end] as const]) {
       if (from > at) {
@@ -213,11 +214,27 @@ export class LayerContent {
 
   #request(layer: OpenedLayer, arrivals: readonly Arrival[], of: FetchClass, delivery: Delivery): void {
     const all = layer.addresses.chunks;
-    const byChunk = new Map<Chunk, Arrival>(arrivals.map((arrival) => [all[arrival.chunk] as Chunk, arrival]));
+    const byChunk = new Map<Chunk, Arrival>([...arrivals, ...this.#between(layer, arrivals, delivery)].map((arrival) => [all[arrival.chunk] as Chunk, arrival]));
     // Nobody waits behind what nobody waits for; what somebody waits for is not torn apart.
     const maxRequest = this.#queue.requestSize;
     for (const { chunks, length } of planRequests(byChunk.keys(), { gap: GAP, maxRequest })) {
       void this.#deliver(layer, chunks.map((chunk) => byChunk.get(chunk) as Arrival), length, of, delivery);
+    }
+  }
+
+  /** What comes along because it lies between chunks that are fetched by one request: it is kept as well. */
+  *#between({ addresses, devices }: OpenedLayer, wanted: readonly Arrival[], delivery: Delivery): Generator<Arrival> {
+    const { chunks } = addresses;
+    const numbers = wanted.map(({ chunk }) => chunk).sort((a, b) => a - b);
+    for (const [i, next] of numbers.entries()) {
+      const last = i === 0 ? next : (numbers[i - 1] as number);
+      const [from, to] = [chunks[last] as Chunk, chunks[next] as Chunk];
+      if (next - last < 2 || from.blob !== to.blob || to.offset - from.offset - from.length > GAP) continue;
+      for (let number = last + 1; number < next; number += 1) {
+        const { size } = chunks[number] as Chunk;
+        if (size === 0 || this.#arrivals.get(number) || devices[addresses.deviceOf(number)]?.device.has(addresses.startOf(number), size)) continue;
+        yield this.#arrivals.add(number, delivery);
+      }
     }
   }
 
@@ -230,7 +247,7 @@ export class LayerContent {
       const loaded = await this.#queue.run(of, size, async () => {
         this.counts.requestsBy[of] += 1;
         const started = performance.now();
-        const found = await loadChunks(layer, arrivals.map(({ chunk }) => chunk), (error) => this.#wrong(error), signal);
+        const found = await loadChunks(layer, arrivals.map(({ chunk }) => chunk), (error, chunk) => this.#wrong(error, layer, chunk), signal);
         this.#queue.measured(length, performance.now() - started, sizeOf(found.values()));
         // Others may have asked for the same meanwhile, and have it now.
         throwIfAborted(signal);
@@ -255,9 +272,9 @@ export class LayerContent {
     }
   }
 
-  #wrong(error: LazypullError): void {
+  #wrong(error: LazypullError, { addresses, devices }: OpenedLayer, chunk: number): void {
     this.counts.refetched += 1;
-    this.#options.onWrong(error);
+    this.#options.onWrong(error, devices[addresses.deviceOf(chunk)], addresses.startOf(chunk));
   }
 
   /** Proves the files whose bytes have come, as far as what it takes has come as well or is under way. */

@@ -5,12 +5,16 @@ import type { OpenedLayer } from './opened-layer.ts';
 /** What other bytes might put right. */
 const WRONG_BYTES: ReadonlySet<ErrorCode> = new Set(['CORRUPT', 'DIGEST_MISMATCH', 'SIZE_MISMATCH']);
 
+/** Places that are asked for one chunk. */
+const MAX_TRIES = 4;
+
 /**
  * Fetches chunks that lie together by one request, those that another version of the layer has left here excepted, checks and inflates them. Where that brings wrong bytes each chunk is
- * asked for once more by itself, so that one that is wrong for good does not keep back its neighbours. Chunks that came
- * along and are right are among the result, too. Rejects for failures that are not about the bytes.
+ * asked for once more by itself, so that one that is wrong for good does not keep back its neighbours; and again as long as there are
+ * places that have not been asked. Chunks that came along and are right are among the result, too. Rejects for failures that are not
+ * about the bytes.
  */
-export async function loadChunks(layer: OpenedLayer, wanted: readonly number[], onRefetch: (error: LazypullError) => void, signal: AbortSignal): Promise<Map<number, Uint8Array | LazypullError>> {
+export async function loadChunks(layer: OpenedLayer, wanted: readonly number[], onRefetch: (error: LazypullError, chunk: number) => void, signal: AbortSignal): Promise<Map<number, Uint8Array | LazypullError>> {
   const { addresses, loader, devices } = layer;
   const found = new Map<number, Uint8Array | LazypullError>();
   const missing: number[] = [];
@@ -31,13 +35,18 @@ export async function loadChunks(layer: OpenedLayer, wanted: readonly number[], 
     if (!isWrongBytes(error)) throw error;
     wrong = error;
   }
+  for (const chunk of chunks) layer.distrust(chunk);
   for (const [i, chunk] of chunks.entries()) {
-    onRefetch(wrong);
-    try {
-      add(await loader.load([chunk], { signal }));
-    } catch (error) {
-      if (isAbort(error)) throw error;
-      found.set(missing[i] as number, wrapError(error, 'INTERNAL', 'cannot read a chunk', { offset: chunk.offset }));
+    const number = missing[i] as number;
+    for (let tries = 1; !found.has(number); tries += 1) {
+      onRefetch(wrong, number);
+      try {
+        add(await loader.load([chunk], { signal }));
+      } catch (error) {
+        if (isAbort(error)) throw error;
+        if (isWrongBytes(error) && layer.distrust(chunk) && tries < MAX_TRIES) wrong = error;
+        else found.set(number, wrapError(error, 'INTERNAL', 'cannot read a chunk', { offset: chunk.offset }));
+      }
     }
   }
   return found;

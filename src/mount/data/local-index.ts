@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { digestHex, type Digest } from '../../core/digest.ts';
 import { LazypullError } from '../../core/errors.ts';
 import type { DescribedLayer, Format, FormatChoice, IndexingFormat } from '../../core/format.ts';
@@ -8,12 +9,15 @@ import { collect, streamOf } from '../../core/stream.ts';
 import type { Descriptor, ImageStore } from '../../core/types.ts';
 import type { ConvertProgress } from '../../image/convert-report.ts';
 import { indexElsewhere, withReferrers } from '../../image/index-elsewhere.ts';
+import { mapLimited } from '../../image/limited.ts';
 import { openImage, type OpenImage } from '../../image/open.ts';
 import { describe, encodeDocument, MANIFEST_LIMIT, parseDescriptor, parseManifest } from '../../oci/documents.ts';
+import { withLock } from '../../oci/layout-lock.ts';
 import { OCI } from '../../oci/media-types.ts';
 import { openMemory } from '../../oci/memory.ts';
 import type { MountCache } from './cache.ts';
 import { CacheFolder } from './folder.ts';
+import { artifactName, blobName, layerName } from './index-files.ts';
 import { planPremade } from './premade.ts';
 import { TarFiles } from './tar-files.ts';
 
@@ -29,8 +33,14 @@ export interface LocalIndexOptions {
   readonly onWarning?: (text: string) => void;
 }
 
+/** For another process that indexes the same image, ms. */
+const LONGEST = 24 * 3_600_000;
+/** A wait of this long (ms) is told. */
+const SOON = 500;
 /** Largest blob of an index. */
 const MAX_BLOB = 1 << 30;
+/** Layers that are looked at side by side. */
+const PARALLEL = 8;
 
 /**
  * Indexes of images that nobody has published one of: made when an image is mounted for the first time, and kept in the cache with
@@ -67,13 +77,38 @@ export class LocalIndexes {
    * into the cache on the way. `image` may be of any store; the result is of one that knows what is kept here.
    */
   async complete(image: OpenImage, options: LocalIndexOptions): Promise<OpenImage> {
-    const { formats, signal, keepContent = true } = options;
+    const { formats, signal } = options;
     const choice = choiceOf(formats);
     if (!choice || (await isReadable(image, signal))) return image;
     const place = { store: this.over(image.place.store), reference: image.descriptor.digest };
     const reopen = (): Promise<OpenImage> => openImage(place, formats, { ...(image.platform && { platform: image.platform }), ...(signal && { signal }) });
     const known = await reopen();
     if (await isReadable(known, signal)) return known;
+    const make = (): Promise<OpenImage> => this.#make(image, choice, reopen, options);
+    if (!this.#cache.keeps) return make();
+    // Of several processes one does it, and the others have what it makes.
+    const lock = join(this.#cache.dir, `index-${digestHex(image.descriptor.digest)}.lock`);
+    const waiting = setTimeout(() => options.onWarning?.('another process indexes this image: it is waited for'), SOON);
+    let turn = false;
+    try {
+      return await withLock(lock, async () => {
+        clearTimeout(waiting);
+        turn = true;
+        this.#loaded.delete(image.descriptor.digest);
+        const made = await reopen();
+        return (await isReadable(made, signal)) ? made : make();
+      }, { signal, wait: LONGEST });
+    } catch (error) {
+      // A full disk has no room for a lock either.
+      if (turn || !(error instanceof LazypullError) || error.code !== 'IO') throw error;
+      return make();
+    } finally {
+      clearTimeout(waiting);
+    }
+  }
+
+  async #make(image: OpenImage, choice: FormatChoice<IndexingFormat>, reopen: () => Promise<OpenImage>, options: LocalIndexOptions): Promise<OpenImage> {
+    const { signal, keepContent = true } = options;
     const tars = keepContent && this.#cache.keeps ? new TarFiles(this.#cache) : undefined;
     try {
       const { artifact, layers, warnings } = await indexElsewhere(image, choice, {
@@ -171,20 +206,8 @@ function choiceOf(formats: readonly Format<unknown>[]): FormatChoice<IndexingFor
 
 /** Whether every layer is in a format, as far as layers can be: bytes that no registry holds cannot. */
 async function isReadable(image: OpenImage, signal: AbortSignal | undefined): Promise<boolean> {
-  for (const layer of image.layers) if (!layer.foreign && !(await layer.format(signal))) return false;
-  return true;
-}
-
-function blobName({ digest }: Descriptor): string {
-  return `${digestHex(digest)}.index`;
-}
-
-function layerName({ digest }: Descriptor): string {
-  return `${digestHex(digest)}.layer.json`;
-}
-
-function artifactName(image: Digest): string {
-  return `${digestHex(image)}.index.json`;
+  const found = await mapLimited(image.layers, PARALLEL, async (layer, either) => layer.foreign || (await layer.format(either)) !== undefined, signal);
+  return !found.includes(false);
 }
 
 function sha256(bytes: Uint8Array): string {

@@ -1,8 +1,8 @@
 import { corrupt, LazypullError } from '../../core/errors.ts';
 import type { Format } from '../../core/format.ts';
 import { CountingSource } from '../../core/source.ts';
-import type { ByteStream, OpenLayer } from '../../core/types.ts';
-import type { ImageLayer } from '../../image/image-layer.ts';
+import type { ByteStream, Chunk, OpenLayer } from '../../core/types.ts';
+import { trusting, type ImageLayer } from '../../image/image-layer.ts';
 import type { ChunkCache } from '../../layer/cache.ts';
 import { ChunkLoader, MAX_SHARED_UNIT } from '../../layer/chunks.ts';
 import { impliedDirectory } from '../../layer/tree.ts';
@@ -29,6 +29,8 @@ export interface OpenedLayer extends Pick<OpenLayer, 'sequential'> {
   readonly devices: readonly (LayerDevice | undefined)[];
   /** Number among `addresses.devices`. */
   ownNumber(device: LayerDevice): number;
+  /** Its bytes, as they came, are wrong. Tells whether they come from somewhere else the next time. */
+  distrust(chunk: Chunk): boolean;
   /** What has been asked of the layer's sources. */
   asked(): { readonly requests: number; readonly bytes: number };
 }
@@ -50,8 +52,8 @@ export async function openLayer(
   const format = formats.find(({ name }) => name === planned.format);
   if (!format) throw new LazypullError('UNSUPPORTED', `${layer.name} was planned as ${planned.format}, which is not among the formats`);
   const whole = devices.some(({ planned: { tree } }) => tree);
-  // Not by way of the image, which would keep the tree for as long as it is open.
-  const open = whole || !format.openContent ? await format.open(layer.stored, signal) : await format.openContent(layer.stored, signal);
+  // Where the plan has just been made, the layer is open. Otherwise not by way of the image, which would keep the tree for as long as it is open.
+  const open = (await layer.openedAs(planned.format)) ?? await trusting(layer.stored, () => (whole || !format.openContent ? format.open(layer.stored, signal) : format.openContent(layer.stored, signal)));
   const addresses = new LayerAddresses(open, { regions: whole });
   const own = addresses.devices.map(({ blob }) => devices.find((device) => device.planned.blob === blob));
   for (const device of devices) {
@@ -78,6 +80,7 @@ export async function openLayer(
     proofs: open.proof ? new Proofs(open, addresses) : undefined,
     devices: own,
     ownNumber: (device) => own.indexOf(device),
+    distrust: ({ blob, offset, length }) => sources[blob]?.distrust(offset, length) ?? false,
     asked: () => ({ requests: sources.reduce((sum, { requests }) => sum + requests, 0), bytes: sources.reduce((sum, { bytes }) => sum + bytes, 0) }),
     ...(open.sequential && { sequential: (either) => open.sequential?.(either) as ByteStream }),
   };

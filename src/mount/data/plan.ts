@@ -62,7 +62,10 @@ function namesOf(formats: readonly Format<unknown>[]): ReadonlySet<string> {
 }
 
 async function makePlan(image: OpenImage, cache: MountCache, { formats, signal }: PlanOptions): Promise<MountPlan> {
-  const stored = image.layers[0]?.stored.image;
+  // Where each layer says itself what it is (eStargz, Nydus) the image vouches for all that is needed, and asking who else has something to say about it
+  // would only take time. What else vouches for an image's index (SOCI) costs many times the bytes of a tree that was published.
+  const own = image.layers.every(({ claimed, descriptor }) => claimed && descriptor.annotations !== undefined);
+  const stored = own ? undefined : image.layers[0]?.stored.image;
   for (const format of formats) {
     const premade = stored && (await format.premade?.(stored, signal));
     if (premade) return keep(cache, image, await planPremade(image, format.name, premade));

@@ -1,5 +1,6 @@
 import { readFileSync, writevSync } from 'node:fs';
 import { LazypullError, wrapError } from '../../core/errors.ts';
+import { giveBack } from '../../core/room.ts';
 import type { DeviceRun } from '../../erofs/place.ts';
 import { ERRNO } from '../native.ts';
 import type { AnswerMiss } from '../types.ts';
@@ -67,6 +68,7 @@ export class MissDesk {
       const parts = await Promise.all(runs.map((run) => this.#part(run, signal)));
       if (this.#closed) return;
       this.#reply(unique, parts, length);
+      for (const part of parts) giveBack(part);
       this.bytes += length;
     } catch (error) {
       // Whoever takes over is asked again.

@@ -23,6 +23,8 @@ export class Ahead {
   readonly #log: Log;
   readonly #onDetached: (mounts: readonly MountRecord[]) => void;
   readonly #stop = new AbortController();
+  /** What was begun before anybody could read. */
+  #begun: Promise<void> | undefined;
   state: AheadState = 'prefetching';
 
   constructor(serving: Serving, options: ServeOptions, log: Log, onDetached: (mounts: readonly MountRecord[]) => void) {
@@ -36,9 +38,15 @@ export class Ahead {
     this.#stop.abort();
   }
 
+  /** Begins with what the image and the user name: for a mount that is about to stand. `run` goes on with it. */
+  begin(): void {
+    this.#begun = this.#prefetch();
+    this.#begun.catch(() => undefined);
+  }
+
   async run(): Promise<void> {
     try {
-      if (await this.#try(() => this.#prefetch())) {
+      if (await this.#try(() => this.#first())) {
         if (!this.#options.fill || (await this.#try(() => this.#fill()))) {
           if (this.#options.detachWhenComplete) await this.#detach();
           this.state = 'done';
@@ -48,6 +56,12 @@ export class Ahead {
       this.#log.error('detach-failed', errorFields(error));
     }
     if (this.#stop.signal.aborted) this.state = 'stopped';
+  }
+
+  #first(): Promise<void> {
+    const begun = this.#begun ?? this.#prefetch();
+    this.#begun = undefined;
+    return begun;
   }
 
   async #prefetch(): Promise<void> {

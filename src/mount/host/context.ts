@@ -1,4 +1,5 @@
 import type { Format } from '../../core/format.ts';
+import type { Asked } from './ask-ahead.ts';
 import type { Log } from './log.ts';
 
 export type LoadFormats = () => Promise<readonly Format[]>;
@@ -16,4 +17,6 @@ export interface ProcessContext {
 
 export interface DaemonContext extends ProcessContext {
   readonly log: Log;
+  /** What has been asked about the image already. `hear` is told what a user should know of it, once for each warning. */
+  readonly asked?: { readonly answer: Promise<Asked>; hear(warn: (text: string) => void): void };
 }

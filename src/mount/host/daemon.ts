@@ -89,6 +89,9 @@ export class Daemon {
     if (early !== undefined) this.#link = SupervisorLink.start(this.#options, early, 0, this.#log);
     const plan = await this.#serving.prepare({ signal, warn, progress });
     throwIfAborted(signal);
+    // There is time until somebody reads.
+    this.#ahead = new Ahead(this.#serving, this.#options, this.#log, (mounts) => this.#detached(mounts));
+    this.#ahead.begin();
     const target = backend === 'erofs' ? this.#folder.devices : writable ? this.#folder.lower : dir;
     if (target !== dir) mkdirSync(target, { recursive: true, mode: 0o700 });
     const mounted = await mountFuse(target, { readAheadKib: 1024, ...(backend === 'erofs' ? { allowOther: false } : {}), ...(early === undefined ? {} : { fd: early }) });
@@ -183,7 +186,7 @@ export class Daemon {
     const link = this.#link as SupervisorLink;
     link.onStop = onSignal;
     link.onSupervisor = (supervisor) => this.#update({ supervisor });
-    this.#ahead = new Ahead(this.#serving, this.#options, this.#log, (mounts) => this.#detached(mounts));
+    this.#ahead ??= new Ahead(this.#serving, this.#options, this.#log, (mounts) => this.#detached(mounts));
     this.#aheadOver = this.#ahead.run();
     let ending: Ending;
     try {
@@ -287,6 +290,7 @@ export class Daemon {
   /** Undoes a mount that did not come to stand. */
   async #takeBack(): Promise<void> {
     this.#link?.bye();
+    this.#ahead?.stop();
     const mounts = this.#state?.mounts ?? [];
     if (mounts.length > 0) await unmountElsewhere(this.#options.program, mounts, 'force').catch((error: unknown) => this.#log.error('not-unmounted', errorFields(error)));
     clearInterval(this.#leash);

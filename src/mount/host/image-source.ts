@@ -2,10 +2,12 @@ import { LazypullError } from '../../core/errors.ts';
 import type { ConvertProgress } from '../../image/convert-report.ts';
 import { openImage, type OpenImage } from '../../image/open.ts';
 import type { Place } from '../../image/place.ts';
-import { openLocation, type OpenedLocation } from '../../oci/location.ts';
+import type { OpenedLocation } from '../../oci/location.ts';
 import type { MountCache } from '../data/cache.ts';
+import { KeptReads } from '../data/kept-reads.ts';
 import { LocalIndexes } from '../data/local-index.ts';
-import type { LoadFormats } from './context.ts';
+import { locate, type Asked } from './ask-ahead.ts';
+import type { DaemonContext, LoadFormats } from './context.ts';
 import type { ServeOptions } from './messages.ts';
 
 export interface ImageSourceOptions {
@@ -14,8 +16,9 @@ export interface ImageSourceOptions {
   readonly onWarning: (text: string) => void;
   /** Of indexing an image that nobody has indexed. */
   readonly onProgress: (event: ConvertProgress) => void;
-  /** Ends that. */
+  /** Ends that, and asking for what the image is: the mount is not wanted any more. */
   readonly signal: AbortSignal;
+  readonly asked?: DaemonContext['asked'] | undefined;
 }
 
 /**
@@ -26,16 +29,22 @@ export class ImageSource {
   readonly #serve: ServeOptions;
   readonly #options: ImageSourceOptions;
   readonly #indexes: LocalIndexes;
+  readonly #reads = new KeptReads();
   /** Of the manifest: what the name leads to when it is first asked, and nothing else later. */
   #digest: string | undefined;
   #opening: Promise<OpenImage> | undefined;
   #location: OpenedLocation | undefined;
+  /** Used up by the first who opens the image. */
+  #asked: Promise<Asked | undefined> | undefined;
   #closed = false;
 
   constructor(serve: ServeOptions, cache: MountCache, options: ImageSourceOptions) {
     this.#serve = serve;
     this.#indexes = new LocalIndexes(cache);
     this.#options = options;
+    options.asked?.hear(options.onWarning);
+    // What is wrong with the location is found again by who asks for it.
+    this.#asked = options.asked?.answer.catch(() => undefined);
     this.#digest = serve.planned?.digest;
   }
 
@@ -54,6 +63,11 @@ export class ImageSource {
     await this.#location?.store.close();
   }
 
+  /** From now on it is asked for content. */
+  planned(): void {
+    this.#reads.stop();
+  }
+
   /** Holds to a plan that was made before the image could be asked. */
   pin(digest: string): void {
     this.#digest = digest;
@@ -63,7 +77,7 @@ export class ImageSource {
   async place(): Promise<Place> {
     const { image, registry } = this.#serve;
     const { env, onWarning } = this.#options;
-    this.#location ??= await openLocation(image, { ...registry, env, onWarning });
+    this.#location ??= (await this.#asked)?.location ?? (await locate({ image, registry }, env, onWarning));
     return this.#location;
   }
 
@@ -76,18 +90,23 @@ export class ImageSource {
       onProgress(event);
     };
     const { store: remote, reference } = await this.place();
-    const store = this.#indexes.over(remote);
-    const formats = await this.#options.loadFormats();
-    const options = platform ? { platform } : {};
+    const root = (await this.#asked)?.root;
+    this.#asked = undefined;
+    if (root instanceof LazypullError) throw root;
+    const store = this.#indexes.over(this.#reads.over(remote));
+    // They are loaded while the documents are on their way.
+    const loading = this.#options.loadFormats();
+    loading.catch(() => undefined);
+    const options = { signal, referrers: true, ...(platform ? { platform } : {}) };
     const wanted = this.#digest;
-    const named = await openImage({ store, reference }, formats, options).catch((error: unknown) => {
+    const named = await openImage({ store, reference }, loading, { ...options, ...(root && { root }) }).catch((error: unknown) => {
       // The tag may be gone; the image need not be.
       if (wanted === undefined || !(error instanceof LazypullError) || error.code !== 'NOT_FOUND') throw error;
       return undefined;
     });
-    const image = named && (wanted === undefined || named.descriptor.digest === wanted) ? named : await openImage({ store, reference: wanted as string }, formats, options);
+    const image = named && (wanted === undefined || named.descriptor.digest === wanted) ? named : await openImage({ store, reference: wanted as string }, loading, options);
     if (wanted !== undefined && image.descriptor.digest !== wanted) throw new LazypullError('NOT_FOUND', `${name} is another image now, and the mounted one (${wanted}) is not there`);
     this.#digest = image.descriptor.digest;
-    return this.#indexes.complete(image, { formats, signal, progress, onWarning });
+    return this.#indexes.complete(image, { formats: await loading, signal, progress, onWarning });
   }
 }

@@ -1,6 +1,6 @@
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { wrapError } from '../../core/errors.ts';
+import { throwIfAborted, wrapError } from '../../core/errors.ts';
 import type { ToDaemon, ToStarter } from './messages.ts';
 import { MountFolder } from './mount-folder.ts';
 import { markOf, type ProcessMark } from './processes.ts';
@@ -14,6 +14,8 @@ export interface LaunchOptions {
   /** As a user writes it: decides what is loaded beforehand. */
   readonly image: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Nothing is started when it says so already. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A daemon that is on its way up, and does not know yet what to serve. */
@@ -29,9 +31,10 @@ export interface Launched {
 
 /**
  * Starts the process that is to serve a mount, before it is known what: it takes a moment to load what it needs, and this one can
- * use that moment. IO when there is no place for its files.
+ * use that moment. IO when there is no place for its files, CANCELLED when the signal says so.
  */
-export function launchDaemon({ program, log, logToStderr = false, image, env = process.env }: LaunchOptions): Launched {
+export function launchDaemon({ program, log, logToStderr = false, image, env = process.env, signal }: LaunchOptions): Launched {
+  throwIfAborted(signal);
   const folder = MountFolder.create(env);
   const target = logToStderr ? 2 : log === undefined ? folder.log : resolve(log);
   try {

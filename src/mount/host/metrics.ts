@@ -13,6 +13,8 @@ export interface Measured {
   readonly mountedAt: number;
   readonly restarts: number;
   readonly content: ContentStats;
+  /** Bytes of layers that were fetched to index the image. */
+  readonly indexedBytes: number;
   readonly fuse: FuseStats;
   readonly reads: ReadTimes;
   readonly residentBytes: number;
@@ -41,6 +43,7 @@ export function metricsText(measured: Measured): string {
   family('lazypull_fetch_requests_total', 'counter', 'Requests for content, by what they were made for.', layers.flatMap(({ layer, labels }) =>
     Object.entries(layer.requestsBy).map(([purpose, count]): Sample => [count, { ...labels, for: purpose }])));
   family('lazypull_fetched_bytes_total', 'counter', 'Stored bytes of content that were fetched.', layers.map(({ layer, labels }) => [layer.fetchedBytes, labels]));
+  family('lazypull_indexed_bytes_total', 'counter', 'Stored bytes of layers that were fetched to index the image, content included.', [[measured.indexedBytes]]);
   family('lazypull_refetched_chunks_total', 'counter', 'Chunks that were wrong and fetched again.', layers.map(({ layer, labels }) => [layer.refetched, labels]));
   family('lazypull_misses_total', 'counter', 'Reads that were not answered from what is local.', layers.map(({ layer, labels }) => [layer.misses, labels]));
   family('lazypull_miss_errors_total', 'counter', 'Those of them that failed.', layers.map(({ layer, labels }) => [layer.errors, labels]));

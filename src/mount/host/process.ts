@@ -1,9 +1,12 @@
 import { Socket } from 'node:net';
 import { LazypullError } from '../../core/errors.ts';
 import { Channel } from './channel.ts';
-import type { ProcessContext } from './context.ts';
+import type { askAhead as AskAheadFunction } from './ask-ahead.ts';
+import type { DaemonContext, ProcessContext } from './context.ts';
 import { errorFields, Log } from './log.ts';
 import { FUSE_FD, PIPE_FD, type Order, type ServeOptions } from './messages.ts';
+
+type AskAhead = typeof AskAheadFunction;
 
 /** `serve-remote`: an image in a registry. */
 export type ExpectedRole = 'serve' | 'serve-remote';
@@ -13,8 +16,9 @@ export type ExpectedRole = 'serve' | 'serve-remote';
  * Resolves when its work is done. USAGE when nobody has started it in this way. `expected` is the role that it will probably get.
  */
 export async function runMountProcess(context: ProcessContext, expected?: ExpectedRole): Promise<void> {
-  // While the order is on its way, what it will take is loaded.
-  if (expected) void Promise.all([import('./daemon.ts'), context.loadFormats(), expected === 'serve-remote' ? import('../../oci/registry.ts') : undefined]).catch(() => undefined);
+  // While the order is on its way, what it will take is loaded: first what asks the registry, so that the rest is loaded while that answers.
+  const registry = expected === 'serve-remote' ? Promise.all([import('./ask-ahead.ts'), import('../../oci/registry.ts')]) : undefined;
+  if (expected) void (registry ?? Promise.resolve()).then(() => Promise.all([import('./daemon.ts'), context.loadFormats()])).catch(() => undefined);
   const pipe = new Channel<never, never>(openPipe());
   const order = (await pipe.receive()) as Order | undefined;
   // Whoever has started it has thought better of it.
@@ -27,8 +31,9 @@ export async function runMountProcess(context: ProcessContext, expected?: Expect
       break;
     }
     case 'serve': {
+      const asked = await registry?.then(([{ askAhead }]) => beginToAsk(askAhead, order.options, context, pipe.ended));
       const { Daemon } = await import('./daemon.ts');
-      await logged(order.options, 'daemon', (log) => new Daemon(order.options, { ...context, log }).serve(pipe as never, order.owner));
+      await logged(order.options, 'daemon', (log) => new Daemon(order.options, { ...context, log, ...(asked && { asked }) }).serve(pipe as never, order.owner));
       break;
     }
     case 'resume': {
@@ -50,6 +55,23 @@ export async function runMountProcess(context: ProcessContext, expected?: Expect
       break;
     }
   }
+}
+
+/** `ended`: nobody waits for the mount any more. */
+function beginToAsk(askAhead: AskAhead, options: ServeOptions, { env }: ProcessContext, ended: Promise<unknown>): NonNullable<DaemonContext['asked']> {
+  const gone = new AbortController();
+  void ended.then(() => gone.abort());
+  const early: string[] = [];
+  let warn = (text: string): void => void early.push(text);
+  const answer = askAhead(options, env, (text) => warn(text), gone.signal);
+  answer.catch(() => undefined);
+  return {
+    answer,
+    hear(next) {
+      warn = next;
+      for (const text of early.splice(0)) next(text);
+    },
+  };
 }
 
 function openPipe(): Socket {

@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs';
 import { LazypullError } from '../../core/errors.ts';
 import { version } from '../../core/version.ts';
+import type { ConvertProgress } from '../../image/convert-report.ts';
 import { MountCache } from '../data/cache.ts';
 import { openContent } from '../data/content.ts';
 import type { ContentStats, MountContent, MountPlan } from '../data/types.ts';
@@ -36,6 +37,8 @@ export class Serving {
   readonly #log: Log;
   readonly #times = new ReadTimes();
   readonly #began = Date.now();
+  /** Bytes of layers that were fetched to index the image, which is when their content came along. */
+  #indexed = 0;
   #image: ImageSource | undefined;
   #cache: MountCache | undefined;
   #plan: MountPlan | undefined;
@@ -74,8 +77,9 @@ export class Serving {
     const later = this.#warn;
     this.#warn = warn;
     this.#cache = await MountCache.open(cacheDir, { maxBytes: cacheBytes, onProblem: (error) => this.#log.warning('cache', errorFields(error)) });
-    this.#image = new ImageSource(this.#options, this.#cache, { env, loadFormats, signal, onWarning: (text) => this.#warn(text), onProgress: progress });
+    this.#image = new ImageSource(this.#options, this.#cache, { env, loadFormats, signal, asked: this.#context.asked, onWarning: (text) => this.#warn(text), onProgress: (event) => this.#along(event, progress) });
     this.#plan = await preparePlan(this.#options, this.#cache, this.#image, this.#context, { signal, warn, progress });
+    this.#image.planned();
     this.#content = await openContent(this.#plan, this.#image.open, this.#cache, {
       loadFormats,
       readTimeout,
@@ -108,7 +112,7 @@ export class Serving {
     return {
       uptime: (Date.now() - this.#began) / 1000,
       requests: sum((layer) => layer.requests),
-      fetchedBytes: sum((layer) => layer.fetchedBytes),
+      fetchedBytes: this.#indexed + sum((layer) => layer.fetchedBytes),
       localBytes: sum((layer) => layer.localBytes),
       bytes: sum((layer) => layer.bytes),
       complete: content.complete,
@@ -125,6 +129,7 @@ export class Serving {
       ...state,
       version,
       content: this.content.stats(),
+      indexedBytes: this.#indexed,
       fuse: (this.#session as FuseSession).stats(),
       reads: this.#times,
       residentBytes: process.memoryUsage.rss(),
@@ -144,6 +149,11 @@ export class Serving {
     await this.#content?.close();
     await this.#image?.close();
     await this.#cache?.close();
+  }
+
+  #along(event: ConvertProgress, progress: PrepareOptions['progress']): void {
+    if (event.type === 'bytes') this.#indexed += event.packed;
+    progress(event);
   }
 
   #closeFd(): void {

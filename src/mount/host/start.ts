@@ -59,6 +59,7 @@ async function start(options: MountOptions, launched: Launched): Promise<Mounted
     'the writable layer': options.upper === undefined ? undefined : resolve(options.upper),
     'the credentials file': options.registry?.authFile === undefined ? undefined : resolve(options.registry.authFile),
     'the file of certificates': options.registry?.tlsCa === undefined ? undefined : resolve(options.registry.tlsCa),
+    'the folder of hosts.toml files': options.registry?.hostsDir === undefined ? undefined : resolve(options.registry.hostsDir),
     'the folder of the state': runtimeFolders(env)[0],
   });
   const { folder } = launched;
@@ -210,13 +211,13 @@ class Attempt {
     const { dir, image, writable, upper, cacheDir, mountedAt } = this.#state;
     if (detachWhenComplete && backend !== 'erofs') throw new LazypullError('UNSUPPORTED', `a mount can be detached from its server with the erofs backend only (the fuse backend is used: ${why})`);
     if (detachWhenComplete && writable) throw new LazypullError('USAGE', 'a mount with a writable layer cannot be detached from its server');
-    const { tlsCa, authFile, ...rest } = registry;
+    const { tlsCa, authFile, hostsDir, ...rest } = registry;
     return {
       folder: this.#folder.path,
       program,
       image,
       ...(platform === undefined ? {} : { platform }),
-      registry: { ...rest, ...(tlsCa === undefined ? {} : { tlsCa: resolve(tlsCa) }), ...(authFile === undefined ? {} : { authFile: resolve(authFile) }) },
+      registry: { ...rest, ...(tlsCa === undefined ? {} : { tlsCa: resolve(tlsCa) }), ...(authFile === undefined ? {} : { authFile: resolve(authFile) }), ...(hostsDir === undefined ? {} : { hostsDir: resolve(hostsDir) }) },
       dir,
       backend,
       why,

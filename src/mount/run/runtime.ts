@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { LazypullError, printable } from '../../core/errors.ts';
 
@@ -19,6 +19,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The oldest versions that do what is asked of them here. */
 const OLDEST: Readonly<Record<Runtime['name'], readonly [number, number]>> = { runc: [1, 0], crun: [0, 20] };
+
+const CGROUPS = '/sys/fs/cgroup';
 
 /** Where system programs are, whoever's PATH it is. */
 const SYSTEM_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/bin', '/bin'];
@@ -43,7 +45,7 @@ export function findProgram(name: string, env: Environment): string | undefined 
 }
 
 /** runc before crun; undefined when neither is there, or none is wanted. One that is asked for by name has to be there. */
-export async function findRuntime(wanted: WantedRuntime, env: Environment, onWarning: (text: string) => void = () => undefined): Promise<Runtime | undefined> {
+export async function findRuntime(wanted: WantedRuntime, env: Environment, onWarning: (text: string) => void = () => undefined, cgroups = CGROUPS): Promise<Runtime | undefined> {
   if (wanted === 'none') return undefined;
   for (const name of wanted === 'auto' ? (['runc', 'crun'] as const) : [wanted]) {
     const path = findProgram(name, env);
@@ -51,12 +53,21 @@ export async function findRuntime(wanted: WantedRuntime, env: Environment, onWar
       if (wanted === 'auto') continue;
       throw new LazypullError('UNSUPPORTED', `${name} is not installed`);
     }
-    const found = parseVersion(name, path, await versionText(path));
+    const found = name === 'crun' && hasHybridCgroups(cgroups) ? 'crun refuses control groups of both versions at once (cgroup v2 has controllers besides those of v1 here)' : parseVersion(name, path, await versionText(path));
     if (typeof found !== 'string') return found;
     if (wanted !== 'auto') throw new LazypullError('UNSUPPORTED', found, { path });
     onWarning(`${found} (${path}): not used`);
   }
   return undefined;
+}
+
+/** Whether controllers are spread over both versions of control groups. `root`: where those are mounted. */
+export function hasHybridCgroups(root = CGROUPS): boolean {
+  try {
+    return readFileSync(join(root, 'unified/cgroup.controllers'), 'latin1').trim() !== '';
+  } catch {
+    return false;
+  }
 }
 
 /** What `runc --version` and `crun --version` print; a reason when it cannot be used. */

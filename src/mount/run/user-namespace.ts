@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { constants, userInfo } from 'node:os';
-import { join } from 'node:path';
 import { LazypullError, printable, wrapError } from '../../core/errors.ts';
 import { runQuietly } from '../host/kernel-calls.ts';
 import { findProgram } from './runtime.ts';
@@ -36,12 +35,6 @@ export async function runInUserNamespace(program: readonly string[], env: Enviro
   } finally {
     release?.();
   }
-}
-
-/** Where content is kept by whoever is root in a user namespace only: the machine's own cache is not theirs. */
-export function userCacheDir({ XDG_CACHE_HOME: cache, HOME: home }: Environment): string | undefined {
-  if (cache?.startsWith('/')) return join(cache, 'lazypull');
-  return home?.startsWith('/') ? join(home, '.cache', 'lazypull') : undefined;
 }
 
 /** For the process inside: aborted when the one outside has been killed; undefined for one that nobody has started so. */

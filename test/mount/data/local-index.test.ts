@@ -120,6 +120,29 @@ describe('local index', () => {
     assert.deepEqual(readdirSync(join(dir, 'devices')).filter((name) => name.endsWith('.tmp')), []);
   });
 
+  it('is made by one of those who need it at the same time, also of several processes; the others wait for it', async () => {
+    const { counted, open, size } = await image();
+    const dir = fresh();
+    // Each with its own view of the folder, as processes have.
+    const before = counted.read();
+    const done = await Promise.all([0, 1, 2].map(() => withCache(dir, async (cache) => {
+      const made = await new LocalIndexes(cache).complete(await open(), OPTIONS);
+      return planMount(made, cache, { formats: FORMATS });
+    })));
+    assert.equal(new Set(done.map(({ metadataFile }) => metadataFile)).size, 1);
+    const read = counted.read() - before;
+    assert.ok(read >= size && read < size + 20_000, `${read} bytes for ${size}`);
+    assert.deepEqual(readdirSync(dir).filter((name) => name.endsWith('.lock')), []);
+    await withCache(dir, async (cache) => {
+      const kinds = (await cache.list()).map(({ kind }) => kind);
+      assert.deepEqual([kinds.filter((kind) => kind === 'content').length, kinds.filter((kind) => kind === 'tree').length], [2, 1], 'documents of the index are not trees');
+      const indexes = (await cache.list()).filter(({ kind }) => kind === 'index');
+      assert.ok(indexes.length >= 4 && indexes.filter(({ layer }) => layer !== undefined).length === 2, JSON.stringify(indexes));
+      assert.ok(indexes.filter(({ manifests }) => manifests.includes(done[0]?.digest as string)).length >= 2);
+      assert.ok(indexes.some(({ images }) => images.length > 0), 'by the names of the images');
+    });
+  });
+
   it('leaves an image alone that is in a format', async () => {
     const memory = openMemory();
     const tar = tarOf(BASE);

@@ -13,6 +13,7 @@ const text = metricsText({
     layers: [{ layer: 0, digest: 'sha256:bb', format: 'soci', requests: 3, fetchedBytes: 300, requestsBy: { demand: 1, ahead: 0, prefetch: 2, background: 0 }, misses: 4, errors: 1, refetched: 0, localBytes: 10, bytes: 20 }],
     complete: false, answers: { local: 1, shared: 2, fetched: 3 }, slowest: 10,
   },
+  indexedBytes: 77,
   fuse: { requests: { lookup: 5, read: 6 }, localReads: 7, localBytes: 8, misses: 9, missBytes: 10, pending: 1, errors: 2, interrupted: 3 },
   reads, residentBytes: 1000, cpuSeconds: 0.25,
 });
