@@ -29,6 +29,16 @@ const SCENARIOS: Record<string, Scenario> = {
     about: "lazypull convert --format nydus against containerd's converter with nydus-image, and nydus-image alone (nydus-image or cargo, go, time)",
     run: async (t, layout, tag, runs) => (await import('./nydus.ts')).benchNydus(t, layout, tag, runs),
   },
+  mount: {
+    args: ['LAYOUT', 'TAG', '[RUNS]'],
+    about: 'a mount against ext4, bindfs and fuse-overlayfs; its reading over a network, start and memory (root, mkfs.ext4, umoci, openssl)',
+    run: async (t, layout, tag, runs) => (await import('./mount.ts')).benchMount(t, layout, tag, runs),
+  },
+  ready: {
+    args: ['LAYOUT', 'TAG', '[RUNS]'],
+    about: 'lazypull run until the image is at work, over 100 Mbit/s and 20 ms, against a pull and run by containerd (root, docker-registry, containerd, runc)',
+    run: async (t, layout, tag, runs) => (await import('./ready.ts')).benchReady(t, layout, tag, runs),
+  },
   erofs: {
     args: [],
     about: 'EROFS images of 60 000 and a million synthetic files, the former against mkfs.erofs (erofs-utils)',

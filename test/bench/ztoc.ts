@@ -32,7 +32,7 @@ require('node:fs').createReadStream(process.argv[1], { highWaterMark: 1 << 20 })
  */
 export async function benchZtoc(t: Scope, layout: string, tag: string, runs: number): Promise<object> {
   if (!existsSync('/usr/bin/time')) return { scenario: 'ztoc', image: tag, skipped: '/usr/bin/time is not installed' };
-  const official = await buildGo(t, 'go-soci', 'libz.a');
+  const official = await buildGo(t, 'go-soci');
   const work = mkdtempSync(join(tmpdir(), 'lazypull-bench-'));
   try {
     const layer = largestLayer(layout, tag);
