@@ -1,24 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { digestOf } from '../../src/core/digest.ts';
 import { LazypullError, type ErrorCode } from '../../src/core/errors.ts';
 import { CountingSource, MemorySource } from '../../src/core/source.ts';
 import { collect } from '../../src/core/stream.ts';
 import type { Format } from '../../src/core/format.ts';
-import type { ByteStream, FileNode, OpenLayer, RegularNode } from '../../src/core/types.ts';
-import { ThreadPool } from '../../src/codec/pool.ts';
+import type { FileNode, OpenLayer, RegularNode } from '../../src/core/types.ts';
 import { lookup } from '../../src/layer/lookup.ts';
 import { LayerReader } from '../../src/layer/reader.ts';
 import { walk } from '../../src/layer/walk.ts';
-import { openMemory } from '../../src/oci/memory.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { cleanPath } from '../../src/tar/path.ts';
 import { TarReader } from '../../src/tar/read.ts';
-import { encodeTarHeader } from '../../src/tar/write.ts';
 import { convertTar, stored, strangers, tarInput, type Converted } from '../support/layers.ts';
 import { noise } from '../support/noise.ts';
+import { assertCancelled, assertHeldBack, paceOf } from '../support/pace.ts';
 import { archive, entries } from '../support/tar-blocks.ts';
 import { directory, file, hardlink, symlink, tarCases, xattrs } from '../support/tar-corpus.ts';
 
@@ -121,74 +118,10 @@ export function formatContract<O>({ format, options, refuses, openRequests }: Co
 
     if (format.kind === 'indexing') continue;
 
-    test(`${name}: a cancelled conversion stores nothing`, async () => {
-      const workers = new ThreadPool(2);
-      const store = openMemory();
-      const stop = new AbortController();
-      const input = tarInput(sample(), 10_000);
-      const tar = async function* (): ByteStream {
-        let seen = 0;
-        for await (const bytes of input.tar()) {
-          seen += bytes.length;
-          if (seen > 100_000) stop.abort();
-          yield bytes;
-          stop.signal.throwIfAborted();
-        }
-      };
-      let stores = 0;
-      const converting = format.convert(
-        { ...input, tar },
-        {
-          workers,
-          signal: stop.signal,
-          ingest: async (mediaType, produce) => {
-            const descriptor = await store.ingest(mediaType, produce);
-            stores += 1;
-            return descriptor;
-          },
-        },
-        values,
-      );
-      await assert.rejects(converting);
-      assert.equal(stores, 0);
-      await workers.close();
-    });
+    test(`${name}: a cancelled conversion stores nothing`, () => assertCancelled(format, tarInput(sample(), 10_000), 100_000, values));
 
     test(`${name}: a slow sink holds the source back`, async () => {
-      const workers = new ThreadPool(2);
-      let produced = 0;
-      let consumed = 0;
-      let ahead = 0;
-      const size = 96 << 20;
-      const body = noise(1 << 20);
-      const tar = async function* (): ByteStream {
-        yield encodeTarHeader({ path: 'big', type: 'file', mode: 0o644, uid: 0, gid: 0, size, mtime: { seconds: 0, nanoseconds: 0 } });
-        for (; produced < size; produced += body.length) {
-          ahead = Math.max(ahead, produced - consumed);
-          yield body;
-        }
-        yield new Uint8Array(1024);
-      };
-      const digest = digestOf();
-      await format.convert(
-        { descriptor: { mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size: 0 }, diffId: digest, tar, packed: tar },
-        {
-          workers,
-          ingest: async (mediaType, produce) => {
-            let total = 0;
-            await produce(async (bytes) => {
-              for (let i = 0; i < 5; i++) await turn();
-              total += bytes.length;
-              consumed += bytes.length;
-            }, () => digest);
-            return { mediaType, digest, size: total };
-          },
-        },
-        // What is kept or lost of the tar does not matter here, only the pace.
-        values,
-      ).catch((error: unknown) => assert.equal((error as LazypullError).code, 'UNSUPPORTED'));
-      await workers.close();
-      assert.ok(ahead < 64 << 20, `${ahead} bytes were taken in before they were written out`);
+      assertHeldBack(await paceOf(format, values));
     });
   }
 }

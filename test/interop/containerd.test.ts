@@ -8,9 +8,11 @@ import { pages } from '../../fixtures/tiny-tree.ts';
 import { sourceImages, type SourceImage } from '../support/peers-cli.ts';
 import { findSnapshotter, startContainerd, type Containerd } from '../support/peers-containerd.ts';
 import { startOwnRegistry, startRegistry, type Registry } from '../support/peers-registry.ts';
-import { compareTrees, readTree } from '../support/peers-trees.ts';
+import { compareTrees, withRoundedTimes } from '../support/peers-trees.ts';
 import { haveRoot, haveTools, must, scratch } from '../support/peers.ts';
-import { pushConverted, registryManifest, TOC_DIGEST, unpack } from './steps.ts';
+import { treeOf } from './mounts.ts';
+import { unpackedTree } from './shared-images.ts';
+import { pushConverted, registryManifest, TOC_DIGEST } from './steps.ts';
 
 const TOOLS = ['containerd', 'ctr', 'ctr-remote', 'runc', 'docker-registry', 'skopeo', 'umoci', 'getfattr'];
 
@@ -58,9 +60,9 @@ for (const [name, flags, start = startRegistry] of LAZY) {
       await assertLazy(registry, containerd, image.name);
       await runs(containerd, 'stargz', reference, image);
 
-      const wanted = await readTree(await unpack(t, `oci:${image.layout}:${image.tag}`), since, 'rounded');
+      const wanted = withRoundedTimes(await unpackedTree(image));
       const mounted = await mountChain(t, containerd, await topChain(registry, image.name));
-      assert.deepEqual(compareTrees(wanted, await readTree(mounted, since), true), []);
+      assert.deepEqual(compareTrees(wanted, await treeOf(mounted, since), true), []);
       await assertLazy(registry, containerd, image.name);
     }
   });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { pages } from '../../fixtures/tiny-tree.ts';
 import { lazypull, lazypullJson, runLazypull, sourceImages, type SourceImage } from '../support/peers-cli.ts';
 import { startContainerd, type Containerd } from '../support/peers-containerd.ts';
@@ -20,6 +20,16 @@ async function convertTheirs(containerd: Containerd, registry: Registry, image: 
   await containerd.ctrRemote([...command, source, target], { timeout: 300_000 });
   await containerd.ctr(['images', 'push', '--plain-http', '--platform', 'linux/amd64', target]);
   return target;
+}
+
+/** The bundled image as they convert it, in a registry. Undefined after a visible skip. */
+async function theirTiny(t: TestContext, command: readonly string[], ...tools: readonly string[]): Promise<{ readonly registry: Registry; readonly image: SourceImage; readonly theirs: string } | undefined> {
+  if (!haveRoot(t) || !haveTools(t, ...TOOLS, ...tools)) return undefined;
+  const registry = await startRegistry(t);
+  const containerd = await startContainerd(t);
+  const [image] = sourceImages(t, ['tiny']);
+  assert.ok(image);
+  return { registry, image, theirs: `docker://${await convertTheirs(containerd, registry, image, command)}` };
 }
 
 const VARIANTS: readonly (readonly [name: string, command: readonly string[]])[] = [
@@ -59,13 +69,10 @@ async function readTheirs(theirs: string, registry: Registry, image: SourceImage
 }
 
 test('an image that ctr-remote optimized by running it: the prefetch landmark is understood', async (t) => {
-  if (!haveRoot(t) || !haveTools(t, ...TOOLS, 'runc')) return;
-  const registry = await startRegistry(t);
-  const containerd = await startContainerd(t);
-  const [image] = sourceImages(t, ['tiny']);
-  assert.ok(image);
   const command = ['images', 'optimize', '--oci', '--platform', 'linux/amd64', '--period', '3', '--args', '["/usr/bin/show","/usr/share/book/noise"]'];
-  const theirs = `docker://${await convertTheirs(containerd, registry, image, command)}`;
+  const made = await theirTiny(t, command, 'runc');
+  if (!made) return;
+  const { registry, image, theirs } = made;
   await readTheirs(theirs, registry, image);
   const { manifest } = await registryManifest(registry, image.name, 'theirs');
   const answer = await registry.get(`/v2/${image.name}/blobs/${manifest.layers[1]?.digest ?? ''}`);
@@ -77,27 +84,20 @@ test('an image that ctr-remote optimized by running it: the prefetch landmark is
 });
 
 test('an image that already is eStargz passes through a conversion of ours untouched', async (t) => {
-  if (!haveRoot(t) || !haveTools(t, ...TOOLS)) return;
-  const registry = await startRegistry(t);
-  const containerd = await startContainerd(t);
-  const [image] = sourceImages(t, ['tiny']);
-  assert.ok(image);
-  const theirs = await convertTheirs(containerd, registry, image, VARIANTS[0]?.[1] ?? []);
+  const made = await theirTiny(t, VARIANTS[0]?.[1] ?? []);
+  if (!made) return;
+  const { registry, image, theirs } = made;
   const folder = join(scratch(t), 'ours');
-  await lazypull(['convert', `docker://${theirs}`, `oci:${folder}:ours`, '--format', 'estargz', '--plain-http']);
+  await lazypull(['convert', theirs, `oci:${folder}:ours`, '--format', 'estargz', '--plain-http']);
   const { manifest } = await registryManifest(registry, image.name, 'theirs');
   assert.deepEqual(layoutManifest(folder, 'ours').layers, manifest.layers);
 });
 
 test('a byte of their layer changed on the way is found by verify and by cat', async (t) => {
-  if (!haveRoot(t) || !haveTools(t, ...TOOLS)) return;
-  const registry = await startRegistry(t);
-  const containerd = await startContainerd(t);
-  const [image] = sourceImages(t, ['tiny']);
-  assert.ok(image);
-  const theirs = await convertTheirs(containerd, registry, image, VARIANTS[0]?.[1] ?? []);
+  const made = await theirTiny(t, VARIANTS[0]?.[1] ?? []);
+  if (!made) return;
   const folder = join(scratch(t), 'theirs');
-  await lazypull(['copy', `docker://${theirs}`, `oci:${folder}:theirs`, '--plain-http']);
+  await lazypull(['copy', made.theirs, `oci:${folder}:theirs`, '--plain-http']);
   const [base] = layoutManifest(folder, 'theirs').layers;
   const path = join(folder, 'blobs', 'sha256', base?.digest.slice(7) ?? '');
   const blob = readFileSync(path);

@@ -16,7 +16,8 @@ import { build, describe, nowhere, sameLines } from '../erofs/trees.ts';
 import { compareTrees, readTree } from '../support/peers-trees.ts';
 import { defer, haveRoot, haveTools, must, scratch, type Scope } from '../support/peers.ts';
 import { describeDisk, haveErofs, mountErofs } from './erofs-mount.ts';
-import { layoutManifest, unpack } from './steps.ts';
+import { unpackedTree } from './shared-images.ts';
+import { layoutManifest } from './steps.ts';
 import { imageNamed } from './torture-layers.ts';
 
 async function canMount(t: Scope): Promise<boolean> {
@@ -97,7 +98,7 @@ for (const name of ['tiny', 'torture', 'debian', 'python', 'torch']) {
     if (!image) return;
     const folder = scratch(t);
     const since = Date.now() - 1000;
-    const wanted = await readTree(await unpack(t, `oci:${image.layout}:${image.tag}`), since);
+    const wanted = await unpackedTree(image);
     const tars: string[] = [];
     const roots: DirectoryNode[] = [];
     for (const [i, layer] of layoutManifest(image.layout, image.tag).layers.entries()) {

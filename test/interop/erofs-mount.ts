@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
-import { closeSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, readdirSync, readSync } from 'node:fs';
+import { lstatSync, mkdirSync, readFileSync, readlinkSync, readdirSync } from 'node:fs';
 import { release } from 'node:os';
 import { decodeName, encodeName } from '../../src/core/bytes.ts';
 import { joinPath } from '../../src/layer/walk.ts';
 import { escape } from '../erofs/trees.ts';
+import { hashFile } from '../support/peers-trees.ts';
 import { defer, findTool, must, run, type Scope } from '../support/peers.ts';
 
 /** The kernel as judge of EROFS images: mounting for real, and describing what is mounted. */
@@ -89,7 +89,7 @@ export async function describeDisk(root: string): Promise<readonly string[]> {
       ...(xattrs.get(path) ?? []),
       kind === 'char' || kind === 'block' ? `${majorOf(stats.rdev)}:${minorOf(stats.rdev)}` : device === 0 ? '' : `rdev ${device}`,
       kind === 'symlink' ? `-> ${escape(decodeName(readlinkSync(full(path), 'buffer')))}` : '',
-      kind === 'file' ? `${stats.size} ${hashFile(full(path))}` : '',
+      kind === 'file' ? `${stats.size} sha256:${hashFile(full(path))}` : '',
       first === undefined ? '' : `= ${escape(first)}`,
     ];
     lines.push({ name: encodeName(path), line: `${escape(path)}: ${facts.filter((fact) => fact !== '').join(' ')}` });
@@ -107,18 +107,6 @@ function majorOf(device: bigint): number {
 
 function minorOf(device: bigint): number {
   return Number((device & 0xffn) | ((device >> 12n) & ~0xffn & 0xffffffffn));
-}
-
-function hashFile(path: Buffer): string {
-  const hash = createHash('sha256');
-  const piece = Buffer.alloc(1 << 20);
-  const file = openSync(path, 'r');
-  try {
-    for (let got = readSync(file, piece); got > 0; got = readSync(file, piece)) hash.update(piece.subarray(0, got));
-  } finally {
-    closeSync(file);
-  }
-  return `sha256:${hash.digest('hex')}`;
 }
 
 /** `name=hex` of every attribute, sorted, by path. */

@@ -30,7 +30,7 @@ export interface GoSoci {
 
 /** A reason instead when they cannot be had. */
 export async function openGoSoci(t: Scope): Promise<GoSoci | string> {
-  const { program, reason } = await buildGo(t, 'go-soci', 'libz.a');
+  const { program, reason } = await buildGo(t, 'go-soci');
   if (program === undefined) return reason;
   const folder = scratch(t);
   const put = (name: string, bytes: Uint8Array): string => {

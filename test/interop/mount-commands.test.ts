@@ -6,13 +6,14 @@ import { test, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { PROGRAM, sourceImages } from '../support/peers-cli.ts';
 import { compareTrees } from '../support/peers-trees.ts';
-import { defer, findTool, haveTools, must, run, scratch } from '../support/peers.ts';
-import { BACKENDS, canMount, makeLazy, MountScene, treeOf } from './mounts.ts';
+import { defer, findTool, haveTools, must, run } from '../support/peers.ts';
+import { BACKENDS, canMount, MountScene, treeOf } from './mounts.ts';
+import { lazyImage } from './shared-images.ts';
 
-async function tiny(t: TestContext, format = 'estargz', flags: readonly string[] = []): Promise<string> {
+function tiny(t: TestContext): Promise<string> {
   const [image] = sourceImages(t, ['tiny']);
   assert.ok(image);
-  return makeLazy(image, format, flags, `oci:${join(scratch(t), 'lazy')}:lazy`);
+  return lazyImage(image, 'estargz');
 }
 
 test('a writable layer goes with the mount, or stays where it is told to', async (t) => {

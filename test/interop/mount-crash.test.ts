@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { MountFolder } from '../../src/mount/host/mount-folder.ts';
 import { readState } from '../../src/mount/host/state.ts';
 import { sourceImages } from '../support/peers-cli.ts';
-import { scratch } from '../support/peers.ts';
-import { BACKENDS, canMount, dropCaches, makeLazy, MountScene } from './mounts.ts';
+import { BACKENDS, canMount, dropCaches, MountScene } from './mounts.ts';
+import { lazyImage } from './shared-images.ts';
 
 const KILLS = 20;
 
@@ -16,8 +15,7 @@ for (const backend of BACKENDS) {
     if (!canMount(t)) return;
     const [image] = sourceImages(t, ['nginx', 'tiny']).toReversed();
     assert.ok(image);
-    const layout = join(scratch(t), 'lazy');
-    const ref = await makeLazy(image, 'estargz', [], `oci:${layout}:esgz`);
+    const ref = await lazyImage(image, 'estargz');
     const scene = new MountScene(t);
     const mount = await scene.mount(ref, ['--backend', backend]);
     const wanted = await mount.digestOfAll();
@@ -70,7 +68,7 @@ test('a daemon is replaced while files are read, and a supervisor that dies is, 
   if (!canMount(t)) return;
   const [image] = sourceImages(t, ['tiny']);
   assert.ok(image);
-  const ref = await makeLazy(image, 'nydus', [], `oci:${join(scratch(t), 'lazy')}:nydus`);
+  const ref = await lazyImage(image, 'nydus zstd');
   const scene = new MountScene(t);
   const mount = await scene.mount(ref, ['--backend', 'fuse', '--metrics-listen', '127.0.0.1:0']);
   const before = await mount.ps();
@@ -112,7 +110,7 @@ test('when both are killed the mount is dead and can be taken away, or mounted o
   if (!canMount(t)) return;
   const [image] = sourceImages(t, ['tiny']);
   assert.ok(image);
-  const ref = await makeLazy(image, 'estargz', [], `oci:${join(scratch(t), 'lazy')}:esgz`);
+  const ref = await lazyImage(image, 'estargz');
   for (const backend of BACKENDS) {
     const scene = new MountScene(t);
     const kill = async (): Promise<void> => {

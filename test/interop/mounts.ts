@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { lazypull, runLazypull, type SourceImage } from '../support/peers-cli.ts';
-import type { Tree } from '../support/peers-trees.ts';
+import type { Facts, Tree } from '../support/peers-trees.ts';
 import { defer, must, run, scratch, type Ran, type RunOptions, type Scope } from '../support/peers.ts';
 import { built } from '../support/root.ts';
 
@@ -11,14 +11,6 @@ import { built } from '../support/root.ts';
 
 export const BACKENDS = ['erofs', 'fuse'] as const;
 export type BackendName = (typeof BACKENDS)[number];
-
-/** Formats, and the flags that make small images lazy, too. */
-export const FORMATS: readonly (readonly [string, readonly string[]])[] = [
-  ['estargz', []],
-  ['soci', ['--min-layer-size', '0']],
-  ['nydus', []],
-  ['nydus-zran', []],
-];
 
 /** Whether images can be mounted here; otherwise the test is skipped, visibly. */
 export function canMount(t: Scope): boolean {
@@ -182,7 +174,7 @@ export const DIGEST = 'set -o pipefail; cd "$1" && find . -xdev -type f -print0 
 
 export async function treeOf(folder: string, since: number): Promise<Tree> {
   const ran = await must(process.execPath, [join(built, 'test', 'interop', 'tree-reader.js'), folder, `${since}`], { timeout: 120_000 });
-  return new Map(JSON.parse(ran.text) as [string, { line: string; time: string }][]);
+  return new Map(JSON.parse(ran.text) as [string, Facts][]);
 }
 
 /** Converts an image into a layout or a registry. Returns the reference that can be mounted. */

@@ -10,11 +10,12 @@ import { openLocation } from '../../src/oci/location.ts';
 import { nydus } from '../../formats/nydus/index.ts';
 import { RafsChunk } from '../../formats/nydus/read-chunks.ts';
 import { lazypull, type SourceImage } from '../support/peers-cli.ts';
-import { compareTrees, readTree, type Tree } from '../support/peers-trees.ts';
+import { compareTrees, readTree } from '../support/peers-trees.ts';
 import { findTool, haveRoot, haveTools, must, scratch } from '../support/peers.ts';
 import { haveErofs, mountErofs } from './erofs-mount.ts';
 import { unpackBootstrap } from './nydus-images.ts';
-import { layoutManifest, unpack } from './steps.ts';
+import { unpackedTree } from './shared-images.ts';
+import { layoutManifest } from './steps.ts';
 import { imageNamed } from './torture-layers.ts';
 
 // A RAFS v6 bootstrap is an EROFS image, and a blob's uncompressed address space a device of it: the kernel mounts the two without
@@ -87,19 +88,9 @@ for (const { about, flags, images, blobs = false } of VARIANTS) {
   }
 }
 
-/** Each image is unpacked once. */
-const unpacked = new Map<string, Promise<Tree>>();
-
-async function unpackedTree(t: TestContext, { name, layout, tag }: SourceImage): Promise<Tree> {
-  let tree = unpacked.get(name);
-  if (!tree) unpacked.set(name, (tree = unpack(t, `oci:${layout}:${tag}`).then((root) => readTree(root, began))));
-  return tree;
-}
-
-const began = Date.now() - 1000;
-
 async function mountOurs(t: TestContext, image: SourceImage, flags: readonly string[], blobs: boolean): Promise<void> {
-  const wanted = await unpackedTree(t, image);
+  const since = Date.now() - 1000;
+  const wanted = await unpackedTree(image);
   const folder = join(scratch(t), 'converted');
   const format = flags.includes('--format') ? [] : ['--format', 'nydus'];
   await lazypull(['convert', `oci:${image.layout}:${image.tag}`, `oci:${folder}:nydus`, ...format, ...flags, '--platform', 'linux/amd64'], { timeout: 600_000 });
@@ -113,6 +104,6 @@ async function mountOurs(t: TestContext, image: SourceImage, flags: readonly str
   }
   const at = join(scratch(t), 'mounted');
   if (!(await mountErofs(t, bootstrap.path, devices, at, 4096))) return;
-  assert.deepEqual(compareTrees(wanted, await readTree(at, began), true), []);
+  assert.deepEqual(compareTrees(wanted, await readTree(at, since), true), []);
   t.diagnostic(`${image.name}: ${wanted.size} names compared, bootstrap of ${statSync(bootstrap.path).size} bytes, ${devices.length} devices`);
 }

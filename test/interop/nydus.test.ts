@@ -8,9 +8,12 @@ import { lazypull, sourceImages, type SourceImage } from '../support/peers-cli.t
 import { buildGo } from '../support/peers-containerd.ts';
 import { compareTrees, readTree, type Tree } from '../support/peers-trees.ts';
 import { haveRoot, haveTools, must, scratch, type Scope } from '../support/peers.ts';
+import { ownScope } from '../support/scope.ts';
+import { treeOf } from './mounts.ts';
 import { convertByNydus, createLayout, putSource, sourceLayers, unpackBootstrap, type NydusImage } from './nydus-images.ts';
 import { haveFuse, openNydusTools, type NydusTools } from './nydus-tools.ts';
 import { FOREIGN } from './nydus-variants.ts';
+import { unpackedTree } from './shared-images.ts';
 import { layoutManifest, unpack } from './steps.ts';
 import { tortureImage } from './torture-layers.ts';
 
@@ -20,15 +23,12 @@ const BLOB_TYPE = 'application/vnd.oci.image.layer.nydus.blob.v1';
 
 /** Where the tools are built the first time, and why there are none. */
 let opened: Promise<readonly NydusTools[] | string> | undefined;
-const undo: (() => unknown)[] = [];
-const scope: Scope = { after: (next) => void undo.push(next), skip: () => undefined, diagnostic: () => undefined };
+const scope = ownScope();
 before(async () => {
   opened = openNydusTools(scope);
   await opened.catch(() => undefined);
 });
-after(async () => {
-  for (const next of undo) await next();
-});
+after(() => scope.close());
 
 async function nydusTools(t: TestContext): Promise<readonly NydusTools[]> {
   const tools = await opened;
@@ -89,7 +89,7 @@ async function mountOurs(t: TestContext, images: readonly string[], ...flags: re
   if (all.length === 0 || !canCompare(t)) return;
   for (const image of [...sourceImages(t, images), ...(images.includes('torture') ? [tortureImage(t)] : [])]) {
     const since = Date.now() - 1000;
-    const wanted = await readTree(await unpack(t, `oci:${image.layout}:${image.tag}`), since);
+    const wanted = await unpackedTree(image);
     const { folder, bootstrap, blobs } = await convertToNydus(t, image, ...flags);
     for (const tools of all) {
       const named = await tools.check(bootstrap);
@@ -97,7 +97,7 @@ async function mountOurs(t: TestContext, images: readonly string[], ...flags: re
       assert.ok(named.length > 0);
       const at = join(scratch(t), 'mounted');
       const { leave } = await tools.mount(t, bootstrap, join(folder, 'blobs', 'sha256'), at);
-      assert.deepEqual(compareTrees(wanted, await readTree(at, since), true), [], `${image.name} by ${tools.name}`);
+      assert.deepEqual(compareTrees(wanted, await treeOf(at, since), true), [], `${image.name} by ${tools.name}`);
       await leave();
       t.diagnostic(`${image.name}: ${wanted.size} files, bootstrap of ${statSync(bootstrap).size} bytes, ${tools.name}`);
     }

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
-import { createServer as createSocketServer, type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { after, test, type TestContext } from 'node:test';
-import { lazypull, PROGRAM, runLazypull, sourceImages, type SourceImage } from '../support/peers-cli.ts';
+import { test, type TestContext } from 'node:test';
+import { hasHybridCgroups } from '../../src/mount/run/runtime.ts';
+import { PROGRAM, runLazypull, sourceImages, type SourceImage } from '../support/peers-cli.ts';
 import { findTool, haveRoot, haveTools, must, run, scratch, type Ran, type RunOptions } from '../support/peers.ts';
 import { eventually, leftovers, printed } from './run-trees.ts';
+import { lazyImage } from './shared-images.ts';
 
 /** `lazypull run` as users run it: images that are mounted lazily, by every backend. */
 
@@ -32,19 +33,7 @@ function place(t: TestContext): Place {
   };
 }
 
-/** Images as eStargz, made once for all tests. */
-const converted = new Map<string, string>();
-const layouts = mkdtempSync(join(tmpdir(), 'lazypull-'));
-after(() => rmSync(layouts, { recursive: true }));
-
-async function lazy(image: SourceImage): Promise<string> {
-  const target = `oci:${join(layouts, image.name)}:esgz`;
-  if (!converted.has(image.name)) {
-    await lazypull(['convert', `oci:${image.layout}:${image.tag}`, target, '--format', 'estargz']);
-    converted.set(image.name, target);
-  }
-  return target;
-}
+const lazy = (image: SourceImage): Promise<string> => lazyImage(image, 'estargz');
 
 for (const backend of ['erofs', 'fuse'] as const) {
   test(`images run from a lazy mount: ${backend}`, async (t) => {
@@ -152,33 +141,11 @@ for (const victim of ['run', 'server'] as const) {
   });
 }
 
-test('nginx serves a page on the machine\'s network', async (t) => {
-  if (!haveRoot(t) || !haveTools(t, 'unshare', 'runc')) return;
-  const [image] = sourceImages(t, ['nginx']);
-  if (!image) return t.skip('needs the real nginx image');
-  const ref = await lazy(image);
-  const here = place(t);
-  const port = await freePort();
-  const site = join(here.folder, 'site');
-  mkdirSync(site);
-  writeFileSync(join(site, 'index.html'), 'a page\n');
-  writeFileSync(join(here.folder, 'nginx.conf'), `events {}\nhttp { access_log off; server { listen 127.0.0.1:${port}; root /site; } }\n`);
-  let page = '';
-  const ran = await here.run(['-v', `${site}:/site:ro`, '-v', `${here.folder}/nginx.conf:/etc/nginx/nginx.conf:ro`, ref, '--', 'nginx', '-g', 'daemon off;'], {
-    started: (child) => void fetchPage(port).then((text) => {
-      page = text;
-      child.kill('SIGTERM');
-    }),
-  });
-  assert.deepEqual([ran.code, page], [0, 'a page\n'], ran.stderr);
-  await here.nothingLeft();
-});
-
 test('without root, in a user namespace', async (t) => {
   if (!haveRoot(t) || !haveTools(t, 'unshare')) return;
   for (const image of sourceImages(t, ['tiny', 'python'])) {
     const ref = await lazy(image);
-    for (const runtime of ['none', ...(findTool('runc') ? ['runc'] : [])]) {
+    for (const runtime of ['none', ...(findTool('runc') ? ['runc'] : []), ...(findTool('crun') && !hasHybridCgroups() ? ['crun'] : [])]) {
       const here = place(t);
       const env = { TMPDIR: here.folder, LAZYPULL_RUNTIME_DIR: join(here.folder, 'runtime'), XDG_CACHE_HOME: join(here.folder, 'cache') };
       const ran = await run('unshare', ['-Urm', '--', process.execPath, PROGRAM, 'run', '--runtime', runtime, ref, '--', ...image.command], { env, timeout: 90_000 });
@@ -198,7 +165,7 @@ test('without root, as anybody', async (t) => {
   assert.ok(image);
   const ref = await lazy(image);
   const here = place(t);
-  for (const folder of [layouts, here.folder]) chmodSync(folder, 0o755);
+  chmodSync(here.folder, 0o755);
   await must('chown', ['-R', '65534:65534', here.folder]);
   // Where /dev/fuse is root's alone, a node that is everybody's is put over it, for these processes.
   const node = join(here.folder, 'fuse');
@@ -251,25 +218,4 @@ function daemon(folder: string): number {
     if (mark) return mark.pid;
   }
   throw new Error('no mount is being served');
-}
-
-async function freePort(): Promise<number> {
-  const server = createSocketServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-/** Asks until somebody answers. */
-async function fetchPage(port: number): Promise<string> {
-  for (let tries = 0; tries < 300; tries++) {
-    try {
-      return await (await fetch(`http://127.0.0.1:${port}/`)).text();
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-  return 'no answer';
 }

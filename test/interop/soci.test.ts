@@ -11,6 +11,7 @@ import { lazypull, lazypullJson, runLazypull, sourceImages, type SourceImage } f
 import { buildGo, startContainerd } from '../support/peers-containerd.ts';
 import { skopeoCopy, startOwnRegistry, startRegistry, type Registry } from '../support/peers-registry.ts';
 import { haveRoot, haveTools, run, scratch } from '../support/peers.ts';
+import { ownScope } from '../support/scope.ts';
 import { openGoSoci, type GoSoci } from './go-soci.ts';
 import { pushSource, TOC_DIGEST } from './steps.ts';
 
@@ -83,15 +84,13 @@ async function checkSoci(go: GoSoci | undefined, shelf: Shelf, image: string, ar
   return layers;
 }
 
-const undos: (() => unknown)[] = [];
+const scope = ownScope();
 let official: Promise<GoSoci | string> | undefined;
-after(async () => {
-  for (const undo of undos.reverse()) await undo();
-});
+after(() => scope.close());
 
 /** Built once for all tests. */
 async function goOrNote(t: TestContext): Promise<GoSoci | undefined> {
-  official ??= openGoSoci({ after: (undo) => undos.push(undo), skip: () => undefined, diagnostic: () => undefined });
+  official ??= openGoSoci(scope);
   const go = await official;
   if (typeof go !== 'string') return go;
   t.diagnostic(`not held against soci-snapshotter: ${go}`);
@@ -106,14 +105,19 @@ async function readsLazily(reference: string, ...flags: readonly string[]): Prom
   await lazypull(['verify', reference, ...flags]);
 }
 
+/** The bundled image in a registry, and what it is held against. */
+async function pushedTiny(t: TestContext, start: typeof startRegistry) {
+  const go = await goOrNote(t);
+  const registry = await start(t);
+  const [image] = sourceImages(t, ['tiny']) as [SourceImage];
+  const repository = await pushSource(registry, image);
+  return { go, registry, repository, shelf: registryShelf(registry, repository) };
+}
+
 for (const [name, start, tools, referrersApi] of [['docker-registry, which knows no referrers', startRegistry, ['docker-registry'], false], ['lazypull serve, which does', startOwnRegistry, [], true]] as const) {
   test(`index: an artifact beside the image, at ${name}`, async (t) => {
     if (!haveTools(t, 'skopeo', ...tools)) return;
-    const go = await goOrNote(t);
-    const registry = await start(t);
-    const [image] = sourceImages(t, ['tiny']) as [SourceImage];
-    const repository = await pushSource(registry, image);
-    const shelf = registryShelf(registry, repository);
+    const { go, registry, repository, shelf } = await pushedTiny(t, start);
     const reference = `docker://${registry.host}/${repository}:1`;
     const before = await shelf.document('1');
     const referrers = async (digest: string): Promise<readonly Descriptor[]> => {
@@ -145,11 +149,7 @@ for (const [name, start, tools, referrersApi] of [['docker-registry, which knows
 
   test(`convert --format soci: index and image bound to each other, at ${name}`, async (t) => {
     if (!haveTools(t, 'skopeo', ...tools)) return;
-    const go = await goOrNote(t);
-    const registry = await start(t);
-    const [image] = sourceImages(t, ['tiny']) as [SourceImage];
-    const repository = await pushSource(registry, image);
-    const shelf = registryShelf(registry, repository);
+    const { go, registry, repository, shelf } = await pushedTiny(t, start);
     const source = `docker://${registry.host}/${repository}:1`;
     const target = `docker://${registry.host}/${repository}:soci`;
     await lazypull(['convert', source, target, '--format', 'soci', ...SMALL, '--plain-http']);

@@ -7,7 +7,7 @@ import { parseIndex, parseManifest, type ImageManifest } from '../../src/oci/doc
 import { isIndexType, MANIFEST_ACCEPT } from '../../src/oci/media-types.ts';
 import { lazypull, type SourceImage } from '../support/peers-cli.ts';
 import { skopeoCopy, type Registry } from '../support/peers-registry.ts';
-import { must, scratch } from '../support/peers.ts';
+import { must, scratch, type Scope } from '../support/peers.ts';
 
 /** Steps that several interop tests take. */
 
@@ -62,7 +62,7 @@ function forAmd64(entries: readonly Descriptor[]): Descriptor {
 }
 
 /** Unpacks an image, named as skopeo names it, with umoci; returns the root folder. */
-export async function unpack(t: TestContext, source: string): Promise<string> {
+export async function unpack(t: Scope, source: string): Promise<string> {
   const folder = scratch(t);
   const layout = join(folder, 'layout');
   mkdirSync(layout);

@@ -86,27 +86,33 @@ export async function findSnapshotter(t: Scope): Promise<Snapshotter | string> {
 
 export type GoProgram = { readonly program: string; readonly reason?: undefined } | { readonly program?: undefined; readonly reason: string };
 
+/** The Go programs in test/interop, and the static library that is linked with the C in them. */
+export const GO_PROGRAMS = { 'go-estargz': undefined, 'go-snapshotter': undefined, 'go-soci': 'libz.a', 'nydus-converter': undefined } as const;
+
 /**
- * Builds one of the Go programs in test/interop. Only a missing Go or missing modules are reasons to skip; a program that does not compile fails.
- * `archive`: it contains C that is linked with this static library, so a C compiler is needed, too.
+ * Builds one of the Go programs, below .build: nothing has to be done for one that is there already. Only a missing Go, a missing
+ * C compiler for one with C, or missing modules are reasons to skip; a program that does not compile fails.
  */
-export async function buildGo(t: Scope, name: string, archive?: string): Promise<GoProgram> {
+export async function buildGo(t: Scope, name: keyof typeof GO_PROGRAMS): Promise<GoProgram> {
   if (!findTool('go')) return { reason: 'go is not installed' };
+  const archive = GO_PROGRAMS[name];
+  const gcc = findTool('gcc');
   if (archive !== undefined) {
-    if (!findTool('gcc')) return { reason: 'gcc is not installed' };
+    if (!gcc) return { reason: 'gcc is not installed' };
     // gcc answers with the bare name when it finds no such file.
     const { text } = await run('gcc', [`-print-file-name=${archive}`]);
     if (text.trim() === archive) return { reason: `${archive} is not installed` };
   }
   const cwd = join(root, 'test', 'interop', name);
-  const program = join(scratch(t), name);
+  const program = join(root, '.build', 'go', name);
   // Go keeps its own settings (proxy, caches) in the environment and in the home folder.
   const home = process.env['HOME'] && existsSync(process.env['HOME']) ? process.env['HOME'] : scratch(t);
-  const env = { ...process.env, HOME: home, GOTOOLCHAIN: 'local', GOFLAGS: '-mod=readonly -modcacherw', CGO_ENABLED: archive === undefined ? '0' : '1' };
+  // The same for all programs, so that what they have in common is compiled once.
+  const env = { ...process.env, HOME: home, GOTOOLCHAIN: 'local', GOFLAGS: '-mod=readonly -modcacherw', CGO_ENABLED: gcc ? '1' : '0' };
   const fetched = await run('go', ['mod', 'download'], { cwd, env, timeout: 240_000 }).catch(String);
   if (typeof fetched === 'string') return { reason: `the modules of ${name} did not arrive in time` };
   if (fetched.code !== 0) return { reason: `the modules of ${name} cannot be had: ${fetched.stderr.trim().split('\n').at(-1) ?? ''}` };
-  const compiled = await run('go', ['build', '-trimpath', '-o', program, '.'], { cwd, env, timeout: 420_000 });
+  const compiled = await run('go', ['build', '-trimpath', '-ldflags=-s -w', '-gcflags=all=-dwarf=false', '-o', program, '.'], { cwd, env, timeout: 420_000 });
   assert.equal(compiled.code, 0, `go build ${name}\n${compiled.stderr}`);
   return { program };
 }

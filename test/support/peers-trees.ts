@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
+import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs';
 import { run } from './peers.ts';
 
 /** What can be known of a file: a line of facts, and apart from it the time. */
@@ -7,6 +7,8 @@ export interface Facts {
   readonly line: string;
   /** Whole seconds; `now` for a time after the test's begin: directories without an entry of their own get the time of unpacking. */
   readonly time: string;
+  /** The same, rounded to the nearest second instead of cut. */
+  readonly nearest: string;
 }
 
 /** A file tree on disk. Names are bytes, kept as latin1 text. */
@@ -19,10 +21,10 @@ const KIND = new Map([[0o010000, 'fifo'], [0o020000, 'char'], [0o040000, 'dir'],
 
 /**
  * Reads a tree: type, mode, owners, whole seconds of mtime, device numbers, link targets, hard link groups, xattrs and
- * sha256 of every file. Times are cut to seconds, or rounded as eStargz's index does. A time at or after `since` (ms)
- * reads as `now`.
+ * sha256 of every file. A time at or after `since` (ms) reads as `now`. Whoever serves a lazy mount may wait for this process to take
+ * what it prints: such mounts are read by a process of its own, `treeOf`.
  */
-export async function readTree(root: string, since: number, seconds: 'cut' | 'rounded' = 'cut'): Promise<Tree> {
+export async function readTree(root: string, since: number): Promise<Tree> {
   const xattrs = await readXattrs(root);
   const found: { path: string; stats: Stats }[] = [];
   const visit = (path: string): void => {
@@ -40,7 +42,7 @@ export async function readTree(root: string, since: number, seconds: 'cut' | 'ro
   found.sort((a, b) => (a.path < b.path ? -1 : 1));
   const inodes = new Map<string, string>();
   const tree = new Map<string, Facts>();
-  const toSeconds = seconds === 'cut' ? Math.floor : Math.round;
+  const seconds = (ms: number, whole: (seconds: number) => number): string => (ms >= since ? 'now' : String(whole(ms / 1000)));
   for (const { path, stats } of found) {
     const full = Buffer.concat([Buffer.from(`${root}/`), Buffer.from(path, 'latin1')]);
     const kind = KIND.get(stats.mode & 0o170000) ?? 'unknown';
@@ -56,16 +58,29 @@ export async function readTree(root: string, since: number, seconds: 'cut' | 'ro
       kind === 'link' ? `-> ${readlinkSync(full, 'buffer').toString('latin1')}` : '',
       first === undefined ? '' : `= ${first}`,
       xattrs.get(path) ?? '',
-      kind === 'file' && first === undefined ? `${stats.size} ${await hashFile(full)}` : '',
+      kind === 'file' && first === undefined ? `${stats.size} ${hashFile(full)}` : '',
     ];
-    tree.set(path, { line: facts.filter((fact) => fact !== '').join(' '), time: stats.mtimeMs >= since ? 'now' : String(toSeconds(stats.mtimeMs / 1000)) });
+    tree.set(path, { line: facts.filter((fact) => fact !== '').join(' '), time: seconds(stats.mtimeMs, Math.floor), nearest: seconds(stats.mtimeMs, Math.round) });
   }
   return tree;
 }
 
-async function hashFile(path: Buffer): Promise<string> {
+/** A tree with its times as eStargz's index has them. */
+export function withRoundedTimes(tree: Tree): Tree {
+  return new Map([...tree].map(([path, facts]) => [path, { ...facts, time: facts.nearest }]));
+}
+
+const piece = Buffer.alloc(1 << 20);
+
+/** Without giving way: most files are small, and streams of their own take longer than reading them. */
+export function hashFile(path: Buffer): string {
   const hash = createHash('sha256');
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
+  const file = openSync(path, 'r');
+  try {
+    for (let got = readSync(file, piece); got > 0; got = readSync(file, piece)) hash.update(piece.subarray(0, got));
+  } finally {
+    closeSync(file);
+  }
   return hash.digest('hex');
 }
 

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { LazypullError } from '../../../src/core/errors.ts';
 import type { OpenLayer } from '../../../src/core/types.ts';
 import { LayerReader } from '../../../src/layer/reader.ts';
 import { walk } from '../../../src/layer/walk.ts';
@@ -9,31 +8,15 @@ import { mountIndex } from '../../../formats/mount-index/index.ts';
 import { decodeHead } from '../../../formats/mount-index/layout.ts';
 import { NOWHERE } from '../../../formats/mount-index/tar-file.ts';
 import { decodeTree } from '../../../formats/mount-index/tree-decode.ts';
-import { numbers } from '../../codec/samples.ts';
+import { assertSeen, codeOf, count, dice, mutateBytes, type Outcomes } from '../../support/mutations.ts';
 import { HEAD, INDEX, PARTS, TAR, withParts, type Parts } from './sample.ts';
 
 const DECODED = 10_000;
 const OPENED = 400;
 
-const random = numbers(17);
-const below = (limit: number): number => Math.floor(random() * limit);
-const pick = <T>(from: readonly T[]): T => from[below(from.length)] as T;
-
-/** Any change to the bytes: bits, bytes, words, cuts, bytes moved. */
-function mutate(bytes: Uint8Array): Uint8Array {
-  const mutated = Buffer.from(bytes);
-  for (let left = 1 + below(4); left > 0; left--) {
-    const at = below(2) === 0 ? below(mutated.length) : below(Math.min(400, mutated.length));
-    const kind = below(6);
-    if (kind === 0) mutated[at] = (mutated[at] as number) ^ (1 << below(8));
-    else if (kind === 1) mutated[at] = pick([0, 1, 0x7f, 0x80, 0xff]);
-    else if (kind === 2 && at + 4 <= mutated.length) mutated.writeUInt32LE(pick([0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, mutated.length]), at);
-    else if (kind === 3 && at + 8 <= mutated.length) mutated.writeBigInt64LE(pick([0n, 1n, -1n, 2n ** 53n, 2n ** 62n, -(2n ** 63n), BigInt(TAR.length)]), at);
-    else if (kind === 4) mutated.copyWithin(at, below(mutated.length), below(mutated.length));
-    else if (kind === 5 && below(4) === 0) return mutated.subarray(0, at);
-  }
-  return mutated;
-}
+const chance = dice(17);
+const { below, pick } = chance;
+const mutate = (bytes: Uint8Array): Uint8Array => mutateBytes(chance, bytes, (length) => (below(2) === 0 ? below(length) : below(Math.min(400, length))), TAR.length);
 
 /** What an attempt came to. */
 async function outcome(work: () => unknown): Promise<string> {
@@ -41,13 +24,12 @@ async function outcome(work: () => unknown): Promise<string> {
     await work();
     return 'ok';
   } catch (error) {
-    assert.ok(error instanceof LazypullError && error.code !== 'INTERNAL', error instanceof Error ? error.stack : String(error));
-    return error.code;
+    return codeOf(error);
   }
 }
 
 it(`${DECODED} mutated heads, trees and manifests are read or give typed errors`, { timeout: 120_000 }, async () => {
-  const seen = new Map<string, number>();
+  const seen: Outcomes = new Map();
   const json = Buffer.from(JSON.stringify({ schemaVersion: 2, artifactType: 'application/vnd.lazypull.mount-index.v1+json', config: INDEX.subject, layers: INDEX.layers.map(({ descriptor, layer, head, tree }) => ({ ...descriptor, annotations: { 'dev.lazypull.mount-index.layer': layer, 'dev.lazypull.mount-index.head': `${head.size} ${head.digest}`, 'dev.lazypull.mount-index.tree': `${tree.size} ${tree.digest}` } })), subject: INDEX.subject }));
   assert.equal(decodeMountIndex(json, 'manifest').layers.length, 1);
   for (let i = 0; i < DECODED; i += 1) {
@@ -56,10 +38,9 @@ it(`${DECODED} mutated heads, trees and manifests are read or give typed errors`
       ['tree', () => decodeTree(mutate(PARTS.tree), NOWHERE, TAR.length, 'tree')],
       ['manifest', () => decodeMountIndex(mutate(json), 'manifest')],
     ] as const);
-    const what = `${name} ${await outcome(work)}`;
-    seen.set(what, (seen.get(what) ?? 0) + 1);
+    count(seen, `${name} ${await outcome(work)}`);
   }
-  for (const what of ['head ok', 'head CORRUPT', 'head LIMIT', 'head UNSUPPORTED', 'tree ok', 'tree CORRUPT', 'manifest ok', 'manifest CORRUPT']) assert.ok((seen.get(what) ?? 0) > 5, `${what}: ${JSON.stringify([...seen])}`);
+  assertSeen(seen, ['head ok', 'head CORRUPT', 'head LIMIT', 'head UNSUPPORTED', 'tree ok', 'tree CORRUPT', 'manifest ok', 'manifest CORRUPT'], 5);
 });
 
 it('a tree cannot stand for more than its bytes', async () => {
@@ -76,33 +57,32 @@ it('a tree cannot stand for more than its bytes', async () => {
 });
 
 it(`${OPENED} indexes of mutated parts, each with its proper digest, give right bytes or typed errors`, { timeout: 120_000 }, async () => {
-  const seen = new Map<string, number>();
-  const count = (what: string): void => void seen.set(what, (seen.get(what) ?? 0) + 1);
+  const seen: Outcomes = new Map();
   for (let i = 0; i < OPENED; i += 1) {
     const part = pick<keyof Parts>(['head', 'head', 'tree', 'windows', 'merged']);
     const { image, layer } = await withParts({ [part]: mutate(PARTS[part]) });
     assert.ok(await mountIndex.detect(layer));
     if (part === 'merged') {
-      count(`merged ${await outcome(async () => mountIndex.premade?.(image))}`);
+      count(seen, `merged ${await outcome(async () => mountIndex.premade?.(image))}`);
       const said = await mountIndex.examine?.(image);
-      count(`examined ${said?.problems.length ? 'badly' : 'well'}`);
+      count(seen, `examined ${said?.problems.length ? 'badly' : 'well'}`);
       continue;
     }
     let opened: OpenLayer | undefined;
-    count(`open ${await outcome(async () => (opened = await mountIndex.open(layer)))}`);
-    if (opened) await readAll(opened, part === 'tree' ? undefined : TAR, count);
+    count(seen, `open ${await outcome(async () => (opened = await mountIndex.open(layer)))}`);
+    if (opened) await readAll(opened, part === 'tree' ? undefined : TAR, seen);
   }
-  for (const what of ['open ok', 'open CORRUPT', 'read ok', 'read DIGEST_MISMATCH', 'read CORRUPT', 'merged CORRUPT', 'examined badly']) assert.ok((seen.get(what) ?? 0) > 2, `${what}: ${JSON.stringify([...seen])}`);
+  assertSeen(seen, ['open ok', 'open CORRUPT', 'read ok', 'read DIGEST_MISMATCH', 'read CORRUPT', 'merged CORRUPT', 'examined badly'], 2);
 });
 
 /** With a digest for every piece only the right bytes can come, at the place that the tree says. */
-async function readAll(layer: OpenLayer, tar: Buffer | undefined, count: (what: string) => void): Promise<void> {
+async function readAll(layer: OpenLayer, tar: Buffer | undefined, seen: Outcomes): Promise<void> {
   const { inflate, recheck } = layer;
   const reader = new LayerReader({ ...layer, inflate: below(2) === 0 || !recheck ? inflate : recheck });
   const wrong = layer.index.chunks.some(({ digest }, i) => digest !== HEAD.pieces.digest(i));
   for (const { path, node } of walk(layer.index.root)) {
     if (node.type !== 'file' || node.size > 1 << 22) continue;
-    count(`read ${await outcome(async () => {
+    count(seen, `read ${await outcome(async () => {
       const content = Buffer.from(await reader.readFile(node, 0, node.size, { path }));
       assert.equal(content.length, node.size);
       if (tar && !wrong) assert.ok(tar.includes(content), `${path} is not in the tar`);

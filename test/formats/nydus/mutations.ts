@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { LazypullError } from '../../../src/core/errors.ts';
 import type { OpenLayer } from '../../../src/core/types.ts';
 import { LayerReader } from '../../../src/layer/reader.ts';
 import { walk } from '../../../src/layer/walk.ts';
-import { numbers } from '../../codec/samples.ts';
+import { codeOf, count, dice, type Outcomes } from '../../support/mutations.ts';
 import { noise } from '../../support/noise.ts';
 import { archive, entries } from '../../support/tar-blocks.ts';
 import { directory, file, hardlink, symlink } from '../../support/tar-corpus.ts';
@@ -16,9 +15,7 @@ export const TAR = archive(entries(directory('d/'), file('d/a', 'words '.repeat(
 /** What its chunks of 4096 bytes hold. */
 export const CHUNKS: readonly Uint8Array[] = [Buffer.from('words '.repeat(30)), noise(9000).subarray(0, 4096), noise(9000).subarray(4096, 8192), noise(9000).subarray(8192), noise(300, 4)];
 
-const random = numbers(23);
-const below = (limit: number): number => Math.floor(random() * limit);
-const pick = <T>(from: readonly T[]): T => from[below(from.length)] as T;
+const { below, pick } = dice(23);
 
 /** A change at one of the places that are worth it, or anywhere: bits, bytes, words, cuts, bytes moved. */
 export function mutate(bytes: Uint8Array, places: readonly (readonly [number, number])[]): Uint8Array {
@@ -36,19 +33,6 @@ export function mutate(bytes: Uint8Array, places: readonly (readonly [number, nu
     else if (below(8) === 0) return mutated.subarray(0, at);
   }
   return mutated;
-}
-
-/** How often what came out. */
-export type Outcomes = Map<string, number>;
-
-export function count(seen: Outcomes, outcome: string): void {
-  seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
-}
-
-/** The code of an error that may be; fails for any other. */
-export function codeOf(error: unknown): string {
-  assert.ok(error instanceof LazypullError && error.code !== 'INTERNAL', error instanceof Error ? error.stack : String(error));
-  return error.code;
 }
 
 /**

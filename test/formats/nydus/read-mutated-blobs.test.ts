@@ -8,7 +8,8 @@ import { openNydus } from '../../../formats/nydus/read.ts';
 import { openV5 } from '../../../formats/nydus/v5.ts';
 import { noise } from '../../support/noise.ts';
 import { BLOB_ID, madeV5 } from './made-v5.ts';
-import { assertBoth, CHUNKS, mutate, type Outcomes, readAll, RUNS, TAR } from './mutations.ts';
+import type { Outcomes } from '../../support/mutations.ts';
+import { assertBoth, CHUNKS, mutate, readAll, RUNS, TAR } from './mutations.ts';
 import { madeRafs, placesOf } from './samples.ts';
 
 it('10 000 mutations of the members and the TOC of a blob: the right bytes or a typed error', async () => {

@@ -6,7 +6,8 @@ import { decodeRafsSuperblock, EXTENSION_OFFSET, EXTENSION_SIZE } from '../../..
 import { CONTEXT_HEADER_SIZE } from '../../../formats/nydus/context-layout.ts';
 import { openRafs } from '../../../formats/nydus/tree.ts';
 import { loadChunk, madeZran, readTable } from './made-contexts.ts';
-import { assertBoth, CHUNKS, codeOf, count, mutate, type Outcomes, readAll, RUNS, TAR } from './mutations.ts';
+import { codeOf, count, type Outcomes } from '../../support/mutations.ts';
+import { assertBoth, CHUNKS, mutate, readAll, RUNS, TAR } from './mutations.ts';
 import { madeRafs, placesOf } from './samples.ts';
 
 it('10 000 mutations of context tables: the right bytes or a typed error', async () => {

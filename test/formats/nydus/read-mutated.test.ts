@@ -2,7 +2,8 @@ import { it } from 'node:test';
 import { MemorySource } from '../../../src/core/source.ts';
 import { BLOB_ENTRY_SIZE, CHUNK_ROW_SIZE, decodeRafsSuperblock, EXTENSION_OFFSET, EXTENSION_SIZE } from '../../../formats/nydus/bootstrap-layout.ts';
 import { openRafs } from '../../../formats/nydus/tree.ts';
-import { assertBoth, CHUNKS, mutate, type Outcomes, readAll, RUNS, TAR } from './mutations.ts';
+import type { Outcomes } from '../../support/mutations.ts';
+import { assertBoth, CHUNKS, mutate, readAll, RUNS, TAR } from './mutations.ts';
 import { madeRafs, placesOf } from './samples.ts';
 
 it('10 000 mutations of a bootstrap: the right bytes or a typed error', async () => {
