@@ -1,0 +1,3 @@
+import { testInEveryForm } from './mount-matrix.ts';
+
+for (const image of ['torch', 'python']) testInEveryForm(image);
