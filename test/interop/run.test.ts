@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import type { ChildProcess } from 'node:child_process';
 import { hasHybridCgroups } from '../../src/mount/run/runtime.ts';
 import { haveRoot, haveTools, run } from '../support/peers.ts';
@@ -16,10 +16,15 @@ const TOOLS = { runc: ['runc', 'unshare', 'ldd'], crun: ['crun', 'unshare', 'ldd
 const RUNNING = /sleep 1000|--pid-file|run-driver|run-init/;
 
 for (const runtime of RUNTIMES) {
+  const usable = (t: TestContext, ...tools: readonly string[]): boolean => {
+    if (!haveRoot(t) || !haveTools(t, ...TOOLS[runtime], ...tools)) return false;
+    if (runtime !== 'crun' || !hasHybridCgroups()) return true;
+    t.skip('crun refuses control groups of both versions at once, as they are here');
+    return false;
+  };
   const container = (name: string, body: (box: Container) => Promise<void>): void => {
     test(`${runtime}: ${name}`, async (t) => {
-      if (!haveRoot(t) || !haveTools(t, ...TOOLS[runtime])) return;
-      if (runtime === 'crun' && hasHybridCgroups()) return t.skip('crun refuses control groups of both versions at once, as they are here');
+      if (!usable(t)) return;
       const box = containers(t, runtime);
       await body(box);
       await box.nothingLeft();
@@ -147,7 +152,7 @@ for (const runtime of RUNTIMES) {
   });
 
   test(`${runtime}: a terminal of its own`, async (t) => {
-    if (!haveRoot(t) || !haveTools(t, ...TOOLS[runtime], 'script', 'stty')) return;
+    if (!usable(t, 'script', 'stty')) return;
     const box = containers(t, runtime);
     const inner = [process.execPath, ...driver(box, { runtime, terminal: true, command: ['sh', '-c', 'until stty size | grep "33 111"; do sleep 0.05; done; test -t 0 && test -t 1 && echo tty; echo $TERM; exit 6'] })];
     const quoted = inner.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
@@ -160,7 +165,7 @@ for (const runtime of RUNTIMES) {
 
   const rootless = (name: string, before: readonly string[]): void => {
     test(`${runtime}: without root, ${name}`, async (t) => {
-      if (!haveRoot(t) || !haveTools(t, ...TOOLS[runtime], 'setpriv')) return;
+      if (!usable(t, 'setpriv')) return;
       const allowed = await run('setpriv', [...NOBODY, 'unshare', '-Urm', 'true']);
       if (allowed.code !== 0) return t.skip(`no user namespaces: ${allowed.stderr.trim()}`);
       const box = containers(t, runtime, before);
