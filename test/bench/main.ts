@@ -1,5 +1,5 @@
 import type { Scope } from '../support/peers.ts';
-import { runScope } from './scope.ts';
+import { inScope } from '../support/scope.ts';
 
 /** A comparison with the reference tool: what it is called with, what it says of itself, and its figures. */
 interface Scenario {
@@ -57,6 +57,7 @@ if (!scenario || (scenario.args.includes('TAG') && (!layout || !tag))) {
   process.stderr.write(usage());
   process.exitCode = 2;
 } else {
-  const figures = await runScope((t) => scenario.run(t, layout, tag, Number(count)));
+  const say = (text: string): void => void process.stderr.write(`${text}\n`);
+  const figures = await inScope((t) => scenario.run(t, layout, tag, Number(count)), (reason) => say(`skipped: ${reason}`), say);
   process.stdout.write(`${JSON.stringify(figures, null, 2)}\n`);
 }

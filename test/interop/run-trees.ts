@@ -43,6 +43,9 @@ export function hostTree(t: Scope): HostTree {
   return { path, configure };
 }
 
+/** Why tests leave crun out where `hasHybridCgroups`. */
+export const CRUN_REFUSES = 'crun refuses control groups of both versions at once, as they are here';
+
 export type Wishes = Partial<Omit<ContainerOptions, 'mount' | 'unmountAbandoned' | 'signal' | 'takeSignals'>>;
 
 export interface Container {

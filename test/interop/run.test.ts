@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test';
 import type { ChildProcess } from 'node:child_process';
 import { hasHybridCgroups } from '../../src/mount/run/runtime.ts';
 import { haveRoot, haveTools, run } from '../support/peers.ts';
-import { containers, eventually, leftovers, printed, type Container, type Wishes } from './run-trees.ts';
+import { containers, CRUN_REFUSES, eventually, leftovers, printed, type Container, type Wishes } from './run-trees.ts';
 
 /** Containers for real, over a folder in place of a lazily mounted image: what they are, and that nothing stays of them. */
 
@@ -19,7 +19,7 @@ for (const runtime of RUNTIMES) {
   const usable = (t: TestContext, ...tools: readonly string[]): boolean => {
     if (!haveRoot(t) || !haveTools(t, ...TOOLS[runtime], ...tools)) return false;
     if (runtime !== 'crun' || !hasHybridCgroups()) return true;
-    t.skip('crun refuses control groups of both versions at once, as they are here');
+    t.skip(CRUN_REFUSES);
     return false;
   };
   const container = (name: string, body: (box: Container) => Promise<void>): void => {

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdtempSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, realpathSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
+import { findProgram } from '../../src/mount/run/runtime.ts';
 
 /** Running other people's tools in tests: found on PATH, given a time limit, and ended with everything they started. */
 
@@ -16,16 +17,7 @@ export interface Scope {
 
 /** Full path of a program, or undefined when it is not installed. */
 export function findTool(name: string): string | undefined {
-  for (const folder of [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']) {
-    const path = join(folder, name);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // not here
-    }
-  }
-  return undefined;
+  return findProgram(name, process.env);
 }
 
 /** Whether all tools are there; otherwise the test is skipped, visibly and with the reason. */

@@ -6,20 +6,20 @@ export interface OwnScope extends Scope {
 }
 
 /** `skip` is told why something cannot be had; where that must not be, it throws. */
-export function ownScope(skip: (reason: string) => void = () => undefined): OwnScope {
+export function ownScope(skip: Scope['skip'] = () => undefined, diagnostic: Scope['diagnostic'] = () => undefined): OwnScope {
   const undos: (() => unknown)[] = [];
   return {
     after: (undo) => void undos.push(undo),
     skip,
-    diagnostic: () => undefined,
+    diagnostic,
     async close() {
       for (const undo of undos.reverse()) await undo();
     },
   };
 }
 
-export async function inScope<T>(work: (t: Scope) => Promise<T>, skip?: (reason: string) => void): Promise<T> {
-  const scope = ownScope(skip);
+export async function inScope<T>(work: (t: Scope) => Promise<T>, skip?: Scope['skip'], diagnostic?: Scope['diagnostic']): Promise<T> {
+  const scope = ownScope(skip, diagnostic);
   try {
     return await work(scope);
   } finally {
