@@ -1,8 +1,7 @@
 #!/usr/bin/env node
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
-import { builtinFormats } from '../formats/builtin.ts';
-import { isMountProcess, mountProcessMain } from '../src/cli/mount-process.ts';
+import { isMountProcess } from '../src/cli/mount-process.ts';
 
 // Layers flow through in large lent buffers, and what is left for the garbage collector is small and short-lived: letting
 // the young generation grow to its usual 3 x 16 MB would cost memory and win no time. The hot loops are WebAssembly: JavaScript
@@ -46,7 +45,7 @@ process.on('uncaughtException', (error) => {
 
 const { stdin, stdout, stderr, env } = process;
 const argv = process.argv.slice(2);
-const run = isMountProcess(argv) ? mountProcessMain : (await import('../src/cli/main.ts')).main;
-const code = await run(argv, { stdin, stdout, stderr, env, program: fileURLToPath(import.meta.url), signal: stop.signal, takeSignals }, builtinFormats);
+const { main } = isMountProcess(argv) ? await import('./server.ts') : await import('./command.ts');
+const code = await main(argv, { stdin, stdout, stderr, env, program: fileURLToPath(import.meta.url), signal: stop.signal, takeSignals });
 // Idle keep-alive connections and worker threads must not hold the process up; all output was awaited.
 process.exit(code === 130 && received ? 128 + received : code);

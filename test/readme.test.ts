@@ -8,6 +8,7 @@ import { EXIT } from '../src/cli/exit-codes.ts';
 import { builtinFormats } from '../formats/builtin.ts';
 import { run } from './cli/harness.ts';
 import { cannotMount } from './mount/fuse-mounted.ts';
+import { PROGRAM } from './support/peers-cli.ts';
 import { built, root } from './support/root.ts';
 
 /*
@@ -46,7 +47,7 @@ describe('README.md', () => {
       writeFileSync(join(folder, 'bin', name), `#!/bin/sh\n${body}\n`);
       chmodSync(join(folder, 'bin', name), 0o755);
     };
-    script('lazypull', `exec '${process.execPath}' '${join(built, 'bin', 'lazypull.js')}' "$@"`);
+    script('lazypull', `exec '${process.execPath}' '${PROGRAM}' "$@"`);
     // npm would look for package.json here; what it would start is all that matters.
     script('npm', `[ "$*" = 'run -s demo' ] || exit 99\nexec '${process.execPath}' '${join(built, 'fixtures', 'demo.js')}'`);
     cpSync(join(root, 'fixtures', 'corpus'), join(folder, 'fixtures', 'corpus'), { recursive: true });

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { digestOf, isDigest, type Digest } from '../core/digest.ts';
 import { corrupt, LazypullError, printable, type ErrorPlace } from '../core/errors.ts';
 import type { Descriptor } from '../core/types.ts';

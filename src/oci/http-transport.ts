@@ -1,4 +1,6 @@
-import { Pool, ProxyAgent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
+// The front door loads fetch, web sockets, caches and mocks as well: a third of the time in which a mount's server starts.
+import Pool from 'undici/lib/dispatcher/pool.js';
 import { isAbort, LazypullError, printable, throwIfAborted } from '../core/errors.ts';
 import { Body } from './http-body.ts';
 import { HttpError, safeUrl } from './http-error.ts';
@@ -112,6 +114,7 @@ export class Transport {
     const common = { keepAliveTimeout: KEEP_ALIVE_MS, maxHeaderSize: HEADER_LIMIT };
     const proxy = proxyFor(url, this.#options.env);
     if (!proxy) return new Pool(url.origin, { ...common, connect: tls });
+    const { ProxyAgent } = await import('undici');
     const token = proxyAuthorization(proxy);
     const proxyTls = { ...(proxy.protocol === 'https:' ? await this.#options.tls(proxy.host) : {}), timeout: this.#options.timeouts.connect };
     return new ProxyAgent({

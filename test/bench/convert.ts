@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startContainerd } from '../support/peers-containerd.ts';
 import { findTool, must, type Scope } from '../support/peers.ts';
-import { built } from '../support/root.ts';
+import { PROGRAM } from '../support/peers-cli.ts';
 import { measure, median, medianCost, type Cost } from './measure.ts';
 
 interface Manifest {
@@ -34,7 +34,7 @@ export async function benchConvert(t: Scope, layout: string, tag: string, runs: 
       const target = `bench:${tag}-esgz`;
       theirs.push(await measure('ctr-remote', ['--address', socket, 'images', 'convert', '--estargz', '--oci', `bench:${tag}`, target], daemon));
       const out = join(work, 'out');
-      ours.push(await measure(process.execPath, [join(built, 'bin/lazypull.js'), 'convert', `oci:${layout}:${tag}`, `oci:${out}:${tag}`, '--format', 'estargz']));
+      ours.push(await measure(process.execPath, [PROGRAM, 'convert', `oci:${layout}:${tag}`, `oci:${out}:${tag}`, '--format', 'estargz']));
       if (run === 0) {
         sizes.source = layoutSize(layout, tag);
         sizes.ours = layoutSize(out, tag);

@@ -5,8 +5,8 @@ import { tinyLayout } from '../../fixtures/pairs.ts';
 import { run, scratch, type Ran, type RunOptions, type Scope } from './peers.ts';
 import { built } from './root.ts';
 
-/** Our own command, run as a user runs it: a process with arguments, environment, status and two outputs. */
-export const PROGRAM: string = join(built, 'bin', 'lazypull.js');
+/** Our own command, run as a user runs it: a process with arguments, environment, status and two outputs. The bundle, unless nothing but tsc has run. */
+export const PROGRAM: string = ['program', 'bin'].map((folder) => join(built, folder, 'lazypull.js')).find(existsSync) ?? assert.fail('the program is not built');
 
 export function runLazypull(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
   return run(process.execPath, [PROGRAM, ...args], options);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { link, readFile } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { digestAlgorithm, digestHex, type Digest } from '../../core/digest.ts';
 import { encodeDocument } from '../../oci/documents.ts';
 import type { CachedDevice } from './cached-device.ts';

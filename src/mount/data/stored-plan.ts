@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { isDigest, type Digest } from '../../core/digest.ts';
 import type { Platform } from '../../core/types.ts';
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFile, readlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { z } from 'zod';
+import * as z from 'zod';
 import { removeFile, replaceFile, type CacheFolder } from './folder.ts';
 import { isReachable, PeerServer, type HoldRanges } from './peers.ts';
 

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { LazypullError, wrapError } from '../../core/errors.ts';
 import { Channel } from './channel.ts';
 import { RemoteError, sendable, type SentError } from './messages.ts';

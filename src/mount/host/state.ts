@@ -1,6 +1,6 @@
 import { readFileSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { wrapError } from '../../core/errors.ts';
 import { listMounts } from '../fuse/mountinfo.ts';
 import { MountFolder } from './mount-folder.ts';

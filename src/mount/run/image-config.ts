@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { corrupt, printable } from '../../core/errors.ts';
 import type { ImageConfig } from '../../oci/documents.ts';
 

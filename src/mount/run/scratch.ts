@@ -3,7 +3,7 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync,
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { LazypullError, wrapError } from '../../core/errors.ts';
 import { runQuietly } from '../host/kernel-calls.ts';
 import { mountsFrom } from '../host/mount-table.ts';
