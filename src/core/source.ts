@@ -119,6 +119,14 @@ export class CountingSource implements ByteSource {
     return this.#source.read(offset, length, signal);
   }
 
+  expect(offset: number, length: number): void {
+    this.#source.expect?.(offset, length);
+  }
+
+  expects(offset: number, length: number): boolean {
+    return this.#source.expects?.(offset, length) ?? false;
+  }
+
   distrust(offset: number, length: number): boolean {
     return this.#source.distrust?.(offset, length) ?? false;
   }

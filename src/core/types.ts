@@ -10,6 +10,10 @@ export interface ByteSource {
   /** What `read` gives is nobody else's: whoever has read it may `giveBack` it. */
   readonly fresh?: boolean;
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** These bytes will be read soon: they may be asked for already. */
+  expect?(offset: number, length: number): void;
+  /** Whether part of these bytes need not be asked for any more: how long reading them takes says nothing of where they come from. */
+  expects?(offset: number, length: number): boolean;
   /** What was read there is wrong. Tells whether reading it again gets it from somewhere else, which may be right. */
   distrust?(offset: number, length: number): boolean;
 }

@@ -109,6 +109,8 @@ export function withReferrers(store: ImageStore, others: Pick<ImageStore, 'has' 
       return {
         size: descriptor.size,
         read: async (offset, length, signal) => ((await others.has(descriptor, signal)) ? others.open(descriptor) : here).read(offset, length, signal),
+        expect: (offset, length) => here.expect?.(offset, length),
+        expects: (offset, length) => here.expects?.(offset, length) ?? false,
         distrust: (offset, length) => here.distrust?.(offset, length) ?? false,
       };
     },

@@ -10,6 +10,7 @@ import type { HttpAnswer, HttpRequest } from './http.ts';
 import { inlineContent } from './inline-content.ts';
 import { DOCKER_SCHEMA1, isIndexType, isManifestType, MANIFEST_ACCEPT } from './media-types.ts';
 import { isTag } from './reference.ts';
+import type { RegistryOptions } from './registry-options.ts';
 import type { RepositoryClient } from './repository.ts';
 
 /** Whether content of this type lives under `manifests/` and not under `blobs/`. */
@@ -52,16 +53,19 @@ export class KeptManifests {
 export class Manifests {
   readonly #repository: RepositoryClient;
   readonly #kept: KeptManifests;
+  readonly #readsNamed: boolean;
 
   /** Whoever has the same content may keep it together. */
-  constructor(repository: RepositoryClient, kept = new KeptManifests()) {
+  constructor(repository: RepositoryClient, kept = new KeptManifests(), { readsNamed = false }: Pick<RegistryOptions, 'readsNamed'> = {}) {
     this.#repository = repository;
     this.#kept = kept;
+    this.#readsNamed = readsNamed;
   }
 
-  /** Tag or digest -> descriptor. HEAD, which costs nothing on Docker Hub; GET when its headers do not say enough. */
+  /** Tag or digest -> descriptor. HEAD, which costs nothing on Docker Hub; GET when its headers do not say enough, or the rest is wanted anyway. */
   async resolve(reference: string, signal?: AbortSignal): Promise<Descriptor> {
     checkReference(reference);
+    if (this.#readsNamed) return (await this.read(reference, signal)).descriptor;
     try {
       const head = await this.#repository.http.ask({ ...this.#request('HEAD', reference, signal), expect: [200] });
       const descriptor = describeHead(head, reference);

@@ -23,6 +23,8 @@ export interface RegistryOptions {
   readonly direct?: boolean;
   /** Folder of containerd's hosts.toml files; default: where containerd and nerdctl look. */
   readonly hostsDir?: string;
+  /** What a name leads to will be read at once: it is asked for whole (GET) instead of by its digest first (HEAD), which saves a round trip. */
+  readonly readsNamed?: boolean;
   readonly userAgent?: string;
   /** Takes each distinct thing the registry says in a `Warning` header, and our own remarks about it, once. */
   readonly onWarning?: (text: string) => void;

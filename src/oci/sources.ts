@@ -180,7 +180,7 @@ export class Sources {
       }),
     });
     const client = new RepositoryClient(http, repository, this.#warn, { root: place.root, of: place.own ? undefined : repository.domain });
-    const manifests = new Manifests(client, this.#kept);
+    const manifests = new Manifests(client, this.#kept, this.#options);
     return { repository: client, manifests, referrers: new Referrers(client, manifests) };
   }
 }

@@ -37,6 +37,16 @@ describe('resolving', () => {
     });
   });
 
+  it('asks for the manifest itself where that will be read anyway', async () => {
+    const server = await scripted((_, response) => response.writeHead(200, { 'content-type': OCI.manifest }).end(manifest));
+    const { store } = client(server.host, 'team/app', { readsNamed: true });
+    assert.deepEqual(await store.resolve('v1'), descriptor);
+    assert.deepEqual(Buffer.from(await collect(store.fetch(descriptor), 1000)), Buffer.from(manifest));
+    assert.deepEqual(server.seen.map(({ method }) => method), ['GET']);
+    await store.close();
+    await server.close();
+  });
+
   const { 'docker-content-digest': digestHeader, ...noDigest } = full;
   const lacking: readonly (readonly [string, Record<string, string> | number])[] = [
     ['no digest', noDigest],

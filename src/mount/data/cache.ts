@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import type { Digest } from '../../core/digest.ts';
 import { LazypullError, wrapError } from '../../core/errors.ts';
@@ -96,6 +97,11 @@ export class MountCache {
       await this.release(wanted);
       throw wrapError(error, 'IO', 'cannot open a device of the cache', { path: this.dir });
     }
+  }
+
+  /** Whether there is anything of a device, by this process or another, without opening it. */
+  knows(key: string): boolean {
+    return this.#uses.has(key) || (this.keeps && existsSync(this.#keeper.folder.device(key)));
   }
 
   async device(key: string, size: number): Promise<CachedDevice> {

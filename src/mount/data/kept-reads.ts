@@ -2,6 +2,7 @@ import type { Digest } from '../../core/digest.ts';
 import type { ByteSource, ByteStream, Descriptor, ImageStore } from '../../core/types.ts';
 import { collect } from '../../core/stream.ts';
 import { isManifestEndpoint } from '../../oci/manifests.ts';
+import { ExpectedReads } from './expected-reads.ts';
 
 interface Kept {
   readonly offset: number;
@@ -16,21 +17,31 @@ const SOON = 60_000;
 
 /**
  * Remembers what was read of blobs while a mount was planned: the indexes of layers. Who opens the layers again for their content, and
- * not for their trees, gets the same bytes once more without asking for them; then they are forgotten.
+ * not for their trees, gets the same bytes once more without asking for them; then they are forgotten. What will be read of their content
+ * first is on its way until then.
  */
 export class KeptReads {
   readonly #ranges = new Map<Digest, Kept[]>();
   readonly #blobs = new Map<Digest, Uint8Array>();
+  readonly #expected = new ExpectedReads();
   #bytes = 0;
   #keeping = true;
 
   /** Planned: whatever is read from now on is handed through, and what is kept is for who opens the layers soon. */
   stop(): void {
     this.#keeping = false;
+    this.#expected.stop();
     setTimeout(() => this.#clear(), SOON).unref();
   }
 
+  /** Nobody reads any more. */
+  close(): void {
+    this.#expected.close();
+    this.#clear();
+  }
+
   #clear(): void {
+    this.#expected.forget();
     this.#ranges.clear();
     this.#blobs.clear();
   }
@@ -55,12 +66,15 @@ export class KeptReads {
       read: async (offset, length, signal) => {
         const known = this.#again(digest, offset, length);
         if (known) return known;
-        const bytes = await source.read(offset, length, signal);
+        const bytes = await (this.#expected.read(digest, source, offset, length, signal) ?? source.read(offset, length, signal));
         if (this.#takes(length)) this.#ranges.set(digest, [...(this.#ranges.get(digest) ?? []), { offset, bytes: new Uint8Array(bytes) }]);
         return bytes;
       },
+      expect: (offset, length) => this.#expected.expect(digest, source, offset, length),
+      expects: (offset, length) => this.#expected.has(digest, offset, length),
       distrust: (offset, length) => {
         this.#ranges.delete(digest);
+        this.#expected.forget(digest);
         return source.distrust?.(offset, length) ?? false;
       },
     };

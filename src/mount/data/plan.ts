@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { copyInto } from '../../core/bytes.ts';
 import { LazypullError } from '../../core/errors.ts';
 import type { Format } from '../../core/format.ts';
@@ -26,6 +27,8 @@ export interface PlanOptions {
   readonly platform?: Platform;
   /** Makes a new plan even if there is one. */
   readonly anew?: boolean;
+  /** What layers say should be fetched first will be: it is on its way while the rest is planned. */
+  readonly ahead?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -61,7 +64,7 @@ function namesOf(formats: readonly Format<unknown>[]): ReadonlySet<string> {
   return new Set(formats.map((format) => format.name));
 }
 
-async function makePlan(image: OpenImage, cache: MountCache, { formats, signal }: PlanOptions): Promise<MountPlan> {
+async function makePlan(image: OpenImage, cache: MountCache, { formats, signal, ahead = false }: PlanOptions): Promise<MountPlan> {
   // Where each layer says itself what it is (eStargz, Nydus) the image vouches for all that is needed, and asking who else has something to say about it
   // would only take time. What else vouches for an image's index (SOCI) costs many times the bytes of a tree that was published.
   const own = image.layers.every(({ claimed, descriptor }) => claimed && descriptor.annotations !== undefined);
@@ -70,7 +73,7 @@ async function makePlan(image: OpenImage, cache: MountCache, { formats, signal }
     const premade = stored && (await format.premade?.(stored, signal));
     if (premade) return keep(cache, image, await planPremade(image, format.name, premade));
   }
-  return keep(cache, image, await planMerged(image, signal));
+  return keep(cache, image, await planMerged(image, ahead ? cache : undefined, signal));
 }
 
 async function keep(cache: MountCache, image: OpenImage, made: MadePlan): Promise<MountPlan> {
@@ -89,27 +92,59 @@ interface Source {
   readonly open: OpenLayer;
   readonly format: string;
   readonly addresses: LayerAddresses;
+  /** Of its devices, as far as somebody has asked for them. */
+  readonly keys: Map<number, string>;
 }
 
-async function planMerged(image: OpenImage, signal: AbortSignal | undefined): Promise<MadePlan> {
-  const tree = await image.tree(signal);
+/** `ahead`: where content that is expected would be kept. */
+async function planMerged(image: OpenImage, ahead: MountCache | undefined, signal: AbortSignal | undefined): Promise<MadePlan> {
+  const scope = scopeOf(image);
   const sources = await mapLimited(image.layers, PARALLEL, async (layer, either): Promise<Source> => {
     const open = await layer.open(either);
     const format = (await layer.format(either))?.name ?? open.format;
-    return { number: layer.number, layer, open, format, addresses: new LayerAddresses(open) };
+    const source = { number: layer.number, layer, open, format, addresses: new LayerAddresses(open), keys: new Map<number, string>() };
+    if (ahead) expectLandmarks(source, scope, ahead);
+    return source;
   }, signal);
+  const tree = await image.tree(signal);
+  await breath();
   const layout = new Layout(sources, image, tree);
   const { devices } = layout;
   const blockSize = devices.some(({ tiles }) => tiles) ? 512 : 4096;
-  const plan = planErofs(tree, { blockSize, devices: devices.map(({ key, size }) => ({ tag: key, size })), place: (node) => (node.size === 0 ? undefined : mapRuns(layout.runs(node), blockSize)) });
-  const metadata = new SharedArrayBuffer(plan.size);
+  await breath();
+const plan = planErofs(tree, { blockSize, devices: devices.map(({ key, size }) => ({ tag: key, size })), place: (node) => (node.size === 0 ? undefined : mapRuns(layout.runs(node), blockSize)) });
+  await breath();
+const metadata = new SharedArrayBuffer(plan.size);
   const target = new Uint8Array(metadata);
   let at = 0;
   await writeErofs(plan, async (bytes) => {
     copyInto(target, bytes, at);
     at += bytes.length;
   }, signal ? { signal } : {});
-  return { layers: sources.map(({ layer, format }): PlannedLayer => ({ digest: layer.descriptor.digest, diffId: layer.diffId, format })), devices, blockSize, metadata, warnings: [...plan.warnings, ...layerWarnings(sources)] };
+  await breath();
+return { layers: sources.map(({ layer, format }): PlannedLayer => ({ digest: layer.descriptor.digest, diffId: layer.diffId, format })), devices, blockSize, metadata, warnings: [...plan.warnings, ...layerWarnings(sources)] };
+}
+
+/** Planning takes the processor for a while: between its steps what goes on besides has its turn. */
+const breath = (): Promise<void> => setImmediate();
+
+/** Has begun to fetch what a layer says should be fetched first, unless its content has been here before. */
+function expectLandmarks(source: Source, scope: string, cache: MountCache): void {
+  const { index, sources } = source.open;
+  for (const { offset, end, blob = 0 } of index.prefetch ?? []) {
+    const device = source.addresses.devices.findIndex((one) => one.blob === blob);
+    if (device >= 0 && !cache.knows(keyOf(source, device, scope))) sources[blob]?.expect?.(offset, end - offset);
+  }
+}
+
+function scopeOf(image: OpenImage): string {
+  return `${image.place.store.location} ${image.descriptor.digest}`;
+}
+
+function keyOf({ layer, open, format, addresses, keys }: Source, device: number, scope: string): string {
+  const key = keys.get(device) ?? deviceKey(open, addresses, device, { layer: layer.descriptor.digest, format, scope });
+  keys.set(device, key);
+  return key;
 }
 
 /** What does not keep a layer from being read, and yet is not as it should be. */
@@ -137,8 +172,7 @@ class Layout {
       const source = this.#sourceOf(node, path);
       for (const { device = 0 } of source.addresses.runs(node, (own) => own)) used[source.number]?.add(device);
     }
-    const scope = `${image.place.store.location} ${image.descriptor.digest}`;
-    for (const source of sources) for (const device of [...(used[source.number] ?? [])].sort((a, b) => a - b)) this.#add(source, device, scope);
+    for (const source of sources) for (const device of [...(used[source.number] ?? [])].sort((a, b) => a - b)) this.#add(source, device, keyOf(source, device, scopeOf(image)));
   }
 
   runs(node: RegularNode): readonly DeviceRun[] {
@@ -155,9 +189,8 @@ class Layout {
   }
 
   /** The same layer twice, or the same bytes in two layers, are one device. */
-  #add({ number, layer, open, format, addresses }: Source, device: number, scope: string): void {
+  #add({ number, open, addresses }: Source, device: number, key: string): void {
     const { blob, size, regions } = addresses.devices[device] as LayerAddresses['devices'][number];
-    const key = deviceKey(open, addresses, device, { layer: layer.descriptor.digest, format, scope });
     let at = this.devices.findIndex((known) => known.key === key);
     if (at < 0) {
       at = this.devices.length;

@@ -18,7 +18,7 @@ type Place = Pick<ServeOptions, 'image' | 'registry'>;
 
 /** Nothing is asked yet. */
 export function locate({ image, registry }: Place, env: Readonly<Record<string, string | undefined>>, onWarning: (text: string) => void): Promise<OpenedLocation> {
-  return openLocation(image, { concurrency: CONCURRENCY, ...registry, env, onWarning });
+  return openLocation(image, { concurrency: CONCURRENCY, readsNamed: true, ...registry, env, onWarning });
 }
 
 /**

@@ -59,6 +59,7 @@ export class ImageSource {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#reads.close();
     await this.#opening?.catch(() => undefined);
     await this.#location?.store.close();
   }

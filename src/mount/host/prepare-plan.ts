@@ -23,13 +23,13 @@ export interface PrepareOptions {
  * Of a new one, that of the image as it is now; when its registry cannot be reached, as it was the last time, with a warning.
  */
 export async function preparePlan(
-  { image: name, planned, platform }: Pick<ServeOptions, 'image' | 'planned' | 'platform'>,
+  { image: name, planned, platform, imagePrefetch }: Pick<ServeOptions, 'image' | 'planned' | 'platform' | 'imagePrefetch'>,
   cache: MountCache,
   image: ImageSource,
   { formatNames, loadFormats }: Pick<ProcessContext, 'formatNames' | 'loadFormats'>,
   { signal, warn }: PrepareOptions,
 ): Promise<MountPlan> {
-  const options = async (): Promise<Parameters<typeof planMount>[2]> => ({ formats: await loadFormats(), signal, ...(platform ? { platform } : {}) });
+  const options = async (): Promise<Parameters<typeof planMount>[2]> => ({ formats: await loadFormats(), signal, ahead: imagePrefetch, ...(platform ? { platform } : {}) });
   if (planned) {
     const stored = await loadPlan(cache, planName(planned.digest, planned.platform), new Set(formatNames));
     const plan = stored && plannedAs(stored).tree === planned.tree ? stored : await planMount(await image.open(), cache, await options());

@@ -63,3 +63,33 @@ test('what is kept is a copy, handed out once when it is no longer kept, and not
   await blob.read(10, 20);
   assert.equal(source.store.reads.length, 4, 'content is asked for');
 });
+
+for (const [name, make] of Object.entries({ estargz: rewritten(estargz, { prefetch: ['d/a', 'b'] }), nydus: rewritten(nydus, { prefetch: ['d/a'] }), soci: indexed(soci, { minLayerSize: 0, spanSize: 30_000, prefetch: ['d/a'] }) })) {
+  test(`${name}: what is to be read first is on its way while the rest is planned, once, and not when it is here`, async (t) => {
+    const source = await make(TARS);
+    const { cache } = await openCache(t);
+    const mount = async (): Promise<{ planned: number; prefetched: number; fetched: number }> => {
+      source.store.reads.length = 0;
+      const reads = new KeptReads();
+      const image = await openImage({ store: reads.over(source.store), reference: source.reference }, FORMATS, { platform: LINUX });
+      const plan = await planMount(image, cache, { formats: FORMATS, ahead: true, anew: true });
+      const planned = source.store.bytes;
+      reads.stop();
+      const content = await openContent(plan, async () => image, cache, { loadFormats: async () => FORMATS });
+      const { fetched } = await content.prefetch();
+      const prefetched = source.store.bytes - planned;
+      await content.close();
+      reads.close();
+      return { planned, prefetched, fetched };
+    };
+    const first = await mount();
+    assert.ok(first.fetched >= 200_000, `${first.fetched}`);
+    assert.ok(first.prefetched < 1000, `all of it had been asked for: ${first.prefetched}`);
+    const second = await mount();
+    assert.equal(second.fetched, 0);
+    // What is left of it is what reading the indexes takes. Noise does not become smaller.
+    const content = first.planned + first.prefetched - second.planned;
+    assert.ok(content >= first.fetched && content < first.fetched * 1.02, `${content} bytes came for ${first.fetched}: nothing comes twice`);
+    assert.equal(second.prefetched, 0);
+  });
+}
