@@ -71,7 +71,7 @@ export async function chooseFormats(
     const takers = chosen.flatMap((entry) => entry.options.filter((option) => option.flag === flag).map((option) => ({ entry, option })));
     if (takers.length === 0) throw new LazypullError('USAGE', `--${flag} is not an option of ${chosen.map(({ name }) => name).join(' or ')}`);
     const kinds = takers.map(({ option }) => option.kind);
-    const value = kinds.includes('patterns') ? await readPatterns(String(given)) : kinds.includes('image') ? await openImage?.(String(given)) : given;
+    const value = kinds.includes('patterns') ? await readNames(String(given)) : kinds.includes('image') ? await openImage?.(String(given)) : given;
     for (const { entry, option } of takers) (options.get(entry) as Record<string, unknown>)[option.key] = value;
   }
   return Promise.all([...options].map(async ([entry, own]) => ({ format: await entry.load(), options: own })));
@@ -84,7 +84,13 @@ export async function chooseIndexing(formats: readonly FormatEntry[], name: stri
   return { format: choice.format, options: choice.options };
 }
 
-/** One glob per line; empty lines and lines that begin with # are passed over. */
+/** Formats put whole files first. */
+async function readNames(path: string): Promise<readonly string[]> {
+  const [lines, { parseListLine }] = await Promise.all([readPatterns(path), import('../layer/list-line.ts')]);
+  return lines.map((line) => parseListLine(line).pattern);
+}
+
+/** One glob per line, perhaps with the parts of the file that are meant; empty lines and lines that begin with # are passed over. */
 export async function readPatterns(path: string): Promise<readonly string[]> {
   let text: string;
   try {

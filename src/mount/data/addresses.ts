@@ -112,7 +112,7 @@ export class LayerAddresses {
    * it is given a place in `devices`.
    */
   runs(node: RegularNode, numberOf: (device: number) => number): readonly DeviceRun[] {
-    const region = this.#regions.get(node);
+    const region = this.#regions.size > 0 ? this.#regions.get(node) : undefined;
     if (region) return [{ length: node.size, device: numberOf(region[0]), offset: region[1] }];
     return this.#runs(node.extents).map((run) => ({ ...run, device: numberOf(run.device) }));
   }
@@ -152,6 +152,8 @@ export class LayerAddresses {
 
   /** Whether a file can be read from where its chunks are: in pieces of one size, a power of two, but for the last. */
   #fits({ extents, size }: RegularNode): boolean {
+    // Chunks begin where blocks do.
+    if (!this.tiles && extents.length === 1 && extents[0]?.chunkOffset === 0) return true;
     const runs = this.#runs(extents);
     let at = 0;
     let unit = 2 ** 40;

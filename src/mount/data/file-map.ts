@@ -125,10 +125,10 @@ export class FileMap {
   }
 
   /**
-   * Runs of the files that a list names: by their paths, by those of directories above, or by globs; those of what is named first come
-   * first. Names that nothing has are returned as well.
+   * Runs of the files that lines name: by their paths, by those of directories above, or by globs. A file that several lines name is
+   * the first one's; a line that names nothing has undefined.
    */
-  match(matchers: readonly Matcher[]): { readonly runs: readonly FileRun[]; readonly unmatched: readonly string[] } {
+  match(matchers: readonly Matcher[]): readonly (readonly FileRun[] | undefined)[] {
     /** By what they name: the line, from 1. Of two that are the same the first counts. */
     const lines = new Map(matchers.map(({ literal }, i) => [literal, i + 1] as const).reverse());
     // Others cannot name anything but themselves, and each one is held against every path.
@@ -147,14 +147,14 @@ export class FileMap {
       for (const hit of hits) met.add(hit);
       wanted[number] = hits.reduce((first, hit) => Math.min(first || Infinity, lines.get(hit) as number), 0);
     }
-    const runs: { readonly line: number; readonly run: FileRun }[] = [];
+    const runs = matchers.map(({ literal }): FileRun[] | undefined => (met.has(literal) ? [] : undefined));
     for (const [device, { starts, lengths, paths }] of this.#devices.entries()) {
       for (let i = 0; i < starts.length; i += 1) {
         const line = wanted[paths[i] as number] as number;
-        if (line > 0) runs.push({ line, run: { device, address: starts[i] as number, length: lengths[i] as number } });
+        if (line > 0) runs[line - 1]?.push({ device, address: starts[i] as number, length: lengths[i] as number });
       }
     }
-    return { runs: runs.sort((one, other) => one.line - other.line).map(({ run }) => run), unmatched: matchers.filter(({ literal }) => !met.has(literal)).map(({ pattern }) => pattern) };
+    return runs;
   }
 
   #path(number: number): string {

@@ -167,10 +167,17 @@ class Layout {
     this.#sources = sources;
     this.#numbers = sources.map(() => new Map());
     const used = sources.map(() => new Set<number>());
+    let open = sources.reduce((sum, { addresses }) => sum + addresses.devices.length, 0);
     for (const { path, node } of walk(tree)) {
+      // Mostly all of them soon have been met.
+      if (open === 0) break;
       if (node.type !== 'file' || node.size === 0) continue;
-      const source = this.#sourceOf(node, path);
-      for (const { device = 0 } of source.addresses.runs(node, (own) => own)) used[source.number]?.add(device);
+      const { addresses, number } = this.#sourceOf(node, path);
+      const met = used[number] as Set<number>;
+      if (met.size === addresses.devices.length) continue;
+      open += met.size;
+      for (const { device = 0 } of addresses.runs(node, (own) => own)) met.add(device);
+      open -= met.size;
     }
     for (const source of sources) for (const device of [...(used[source.number] ?? [])].sort((a, b) => a - b)) this.#add(source, device, keyOf(source, device, scopeOf(image)));
   }

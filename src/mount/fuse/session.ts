@@ -34,6 +34,8 @@ export interface FuseSessionOptions {
   /** Told about reads that took longer than `slowMs` (default 5000). */
   onSlow?(about: RequestReport): void;
   readonly slowMs?: number;
+  /** One that was started in time. */
+  readonly thread?: FuseThread | undefined;
 }
 
 export interface FuseSession {
@@ -45,6 +47,27 @@ export interface FuseSession {
    * Resolves at once if the session has ended.
    */
   close(): Promise<void>;
+}
+
+/** A thread that will serve a mount, and loads what it needs until it is told which. Serves once. */
+export class FuseThread {
+  readonly worker = new Worker(new URL('./worker.js', import.meta.url));
+  #ended = false;
+
+  constructor() {
+    this.worker.on('exit', () => (this.#ended = true));
+    // Whoever wants to use it starts another one then, and hears of it.
+    this.worker.on('error', () => undefined);
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** It is not needed. */
+  async abandon(): Promise<void> {
+    await this.worker.terminate();
+  }
 }
 
 /** Without koffi the thread may not be woken by anything but a request; milliseconds. */
@@ -74,13 +97,13 @@ class Session implements FuseSession {
   readonly #atExit = (): void => this.#wake();
 
   constructor(options: FuseSessionOptions) {
-    const { fd, served, answer } = options;
+    const { fd, served, answer, thread } = options;
     this.#options = options;
     this.#desk = new MissDesk(fd, served.metadata, answer, this.#counters, (read, error) => this.#report(read, error));
     if (options.resend) this.#resend();
     this.#wakeFd = loadNative()?.eventfd();
     const job: WorkerJob = { fd, wake: this.#wakeFd, served, stop: this.#stop.buffer as SharedArrayBuffer, counters: this.#counters.memory };
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: job });
+    const { worker } = thread && !thread.ended ? thread : new FuseThread();
     // A thread that waits in a system call would keep the process from ending.
     process.on('exit', this.#atExit);
     let why: SessionEnd | undefined;
@@ -104,6 +127,7 @@ class Session implements FuseSession {
     });
     // Whoever does not look at it is told by `ready`, or does not care.
     this.ended.catch(() => undefined);
+    worker.postMessage(job);
   }
 
   stats(): FuseStats {

@@ -1,5 +1,5 @@
 import { readSync, writeSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { LazypullError } from '../../core/errors.ts';
 import { ErofsView } from '../../erofs/view.ts';
 import { ERRNO, errnoName, loadNative, POLL, type Native } from '../native.ts';
@@ -130,4 +130,6 @@ function describe(error: unknown): { readonly code: LazypullError['code']; reado
   return error instanceof LazypullError ? { code: error.code, message: error.message } : { code: 'INTERNAL', message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
-await main(workerData as WorkerJob);
+// It takes a while to load, and may be started before there is anything to serve.
+loadNative();
+parentPort?.once('message', (job: WorkerJob) => void main(job));

@@ -5,7 +5,7 @@ import type { ConvertProgress } from '../../image/convert-report.ts';
 import { MountCache } from '../data/cache.ts';
 import { openContent } from '../data/content.ts';
 import type { ContentStats, MountContent, MountPlan } from '../data/types.ts';
-import { startFuseSession, type FuseSession, type FuseStats } from '../fuse/session.ts';
+import { FuseThread, startFuseSession, type FuseSession, type FuseStats } from '../fuse/session.ts';
 import type { DaemonContext } from './context.ts';
 import { ImageSource } from './image-source.ts';
 import { errorFields, type Log } from './log.ts';
@@ -44,6 +44,8 @@ export class Serving {
   #plan: MountPlan | undefined;
   #content: MountContent | undefined;
   #session: FuseSession | undefined;
+  /** Until there is a session. */
+  #thread: FuseThread | undefined;
   #fd: number | undefined;
   /** Warnings go to who waits for the mount, and to the log when nobody does. */
   #warn: (text: string) => void;
@@ -76,6 +78,8 @@ export class Serving {
     const { env, loadFormats } = this.#context;
     const later = this.#warn;
     this.#warn = warn;
+    settleReport();
+    this.#thread = new FuseThread();
     this.#cache = await MountCache.open(cacheDir, { maxBytes: cacheBytes, onProblem: (error) => this.#log.warning('cache', errorFields(error)) });
     this.#image = new ImageSource(this.#options, this.#cache, { env, loadFormats, signal, asked: this.#context.asked, onWarning: (text) => this.#warn(text), onProgress: (event) => this.#along(event, progress) });
     this.#plan = await preparePlan(this.#options, this.#cache, this.#image, this.#context, { signal, warn, progress });
@@ -92,8 +96,10 @@ export class Serving {
   /** Answers reads of the FUSE connection from now on, which is closed by `close`. */
   async start(fd: number, resend: boolean): Promise<void> {
     this.#fd = fd;
-    settleReport();
+    const thread = this.#thread;
+    this.#thread = undefined;
     this.#session = await startFuseSession({
+      thread,
       fd,
       served: { shape: this.#options.backend === 'erofs' ? 'devices' : 'tree', metadata: this.plan.metadata, devices: this.content.devices },
       answer: watchReads(this.content, this.#times, this.#log),
@@ -140,6 +146,7 @@ export class Serving {
   /** Closes the connection under whoever still waits. */
   async abort(): Promise<void> {
     await this.#session?.close();
+    await this.#thread?.abandon();
     this.#closeFd();
   }
 

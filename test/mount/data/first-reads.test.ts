@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Format } from '../../../src/core/format.ts';
 import type { ImageStore, RegularNode } from '../../../src/core/types.ts';
 import { openImage } from '../../../src/image/open.ts';
-import { matcherOf } from '../../../src/layer/glob.ts';
 import { nodeAt } from '../../../src/layer/tree.ts';
 import { openContent } from '../../../src/mount/data/content.ts';
 import { FileMap } from '../../../src/mount/data/file-map.ts';
+import { prefetchRuns } from '../../../src/mount/data/prefetch.ts';
 import { planMount } from '../../../src/mount/data/plan.ts';
 import { openMemory } from '../../../src/oci/memory.ts';
 import { OCI } from '../../../src/oci/media-types.ts';
@@ -58,14 +58,27 @@ test('files of a list come in its order; lines are tried as globs where they can
   const { cache } = await openCache(t);
   const { plan } = await mounted(t, source, cache);
   const map = await FileMap.of(plan.metadata, plan.devices.length);
-  const named = (...lines: readonly string[]): readonly unknown[] => {
-    const { runs, unmatched } = map.match(lines.map((line) => matcherOf(line, line)));
+  let looked = 0;
+  const prefetched = (...lines: readonly string[]): ReturnType<typeof prefetchRuns> => prefetchRuns(plan, { landmarks: false, paths: lines }, async () => ((looked += 1), map));
+  const named = async (...lines: readonly string[]): Promise<readonly unknown[]> => {
+    const { runs, unmatched } = await prefetched(...lines);
     return [runs.map(({ device, address }) => map.find(device, address)?.path), unmatched];
   };
-  assert.deepEqual(named('top', 'd/b', 'd/a'), [['top', 'd/b', 'd/a'], []]);
-  assert.deepEqual(named('d/a', 'd/*', 'none', 'd/a'), [['d/a', 'd/large', 'd/b', 'd/c', 'd/e'], ['none']]);
-  assert.deepEqual(named('d/?', 'd/a'), [['d/b', 'd/c', 'd/e', 'd/a'], []]);
-  assert.deepEqual(named('top', ''), [['top', 'd/large', 'd/b', 'd/a', 'd/c', 'd/e'], []]);
+  assert.deepEqual(await named('top', 'd/b', 'd/a'), [['top', 'd/b', 'd/a'], []]);
+  assert.deepEqual(await named('d/a', 'd/*', 'none', 'd/a'), [['d/a', 'd/large', 'd/b', 'd/c', 'd/e'], ['none']]);
+  assert.deepEqual(await named('d/?', 'd/a'), [['d/b', 'd/c', 'd/e', 'd/a'], []]);
+  assert.deepEqual(await named('top', ''), [['top', 'd/large', 'd/b', 'd/a', 'd/c', 'd/e'], []]);
+  looked = 0;
+  assert.deepEqual(await named('top', '/d/../d/a', 'none/of/them', 'top/below'), [['top', 'd/a'], ['none/of/them', 'top/below']]);
+  assert.equal(looked, 0, 'for paths nobody looks at the whole tree');
+
+  const [whole] = (await prefetched('d/large')).runs;
+  assert.ok(whole);
+  const parts = async (line: string): Promise<readonly (readonly [number, number])[]> => (await prefetched(line)).runs.map(({ address, length }) => [address - whole.address, length]);
+  assert.deepEqual(await parts('d/large\t0-4095'), [[0, 4096]]);
+  assert.deepEqual(await parts(' /d/large\t8192-8192,100-199'), [[8192, 1], [100, 100]]);
+  assert.deepEqual(await parts(`d/large\t${whole.length - 1}-${whole.length + 9},999999999-999999999`), [[whole.length - 1, 1]], 'what is behind the end is nothing');
+  assert.deepEqual((await prefetched('d/large\t9-1', 'd\t0-1')).unmatched, ['d/large\t9-1']);
 });
 
 test('what refers to an image is asked while its config is on its way, and formats may come last', async () => {
