@@ -12,6 +12,7 @@ export interface MountFlags extends RegistryFlags {
   readonly backend?: 'auto' | 'erofs' | 'fuse';
   readonly platform?: string;
   readonly prefetchList?: string;
+  readonly record?: string;
   /** False with `--no-prefetch`. */
   readonly prefetch?: boolean;
   readonly fill?: boolean;
@@ -31,7 +32,8 @@ export function addMountOptions(command: Command): void {
   command.addOption(new Option('--backend <name>', 'who shows the files: erofs is the kernel (needs root), fuse is lazypull').choices(['auto', 'erofs', 'fuse']).default('auto'));
   addPlatformOption(command, "this machine's");
   command
-    .option('--prefetch-list <file>', 'files to fetch ahead: one path or glob per line')
+    .option('--prefetch-list <file>', 'files to fetch ahead: one path or glob per line, or what --record wrote')
+    .option('--record <file>', 'write a prefetch list of what is read, with parts of files, when the mount ends (slower; by FUSE)')
     .option('--no-prefetch', 'do not fetch ahead what the image itself names')
     .option('--fill', 'fetch everything else, too, when nobody asks for anything');
   addCacheDirOption(command);
@@ -51,7 +53,7 @@ export function mountProgram({ program }: Io): readonly string[] {
 /** What they say, for `startMount`; warnings are printed. */
 export async function mountOptions(app: App, out: Output, flags: MountFlags): Promise<Omit<MountOptions, 'image' | 'dir'>> {
   const [{ parsePlatform }, { readPasswords, registryOptions }, { readPatterns }] = await Promise.all([import('../oci/platform.ts'), import('./registry-flags.ts'), import('./format-flags.ts')]);
-  const { backend, platform, prefetchList, prefetch, fill, cacheDir, cacheSize, readTimeout, metricsListen, log } = flags;
+  const { backend, platform, prefetchList, record, prefetch, fill, cacheDir, cacheSize, readTimeout, metricsListen, log } = flags;
   const registry = registryOptions(flags, await readPasswords(flags, app.io));
   return {
     program: mountProgram(app.io),
@@ -59,6 +61,7 @@ export async function mountOptions(app: App, out: Output, flags: MountFlags): Pr
     ...(backend === undefined ? {} : { backend }),
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
     ...(prefetchList === undefined ? {} : { prefetch: await readPatterns(prefetchList) }),
+    ...(record === undefined ? {} : { record }),
     imagePrefetch: prefetch !== false,
     ...(fill ? { fill } : {}),
     ...(cacheDir === undefined ? {} : { cacheDir }),

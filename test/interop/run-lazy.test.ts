@@ -76,6 +76,35 @@ test('the bundled image runs as its config says, with our flags over that', asyn
   await here.nothingLeft();
 });
 
+test('what is read is recorded, and as a list it is what is fetched', async (t) => {
+  if (!haveRoot(t) || !haveTools(t, 'unshare', 'runc')) return;
+  for (const image of sourceImages(t, ['tiny', 'python'])) {
+    if (image.name === 'tiny' && process.arch !== 'x64') continue;
+    const ref = await lazyImage(image, 'mount index');
+    const here = place(t);
+    const list = join(here.folder, 'list');
+    const recorded = await here.run(['--record', list, ref, '--', ...image.command]);
+    assert.equal(recorded.code, 0, recorded.stderr);
+    assert.match(recorded.text, image.prints);
+    const lines = readFileSync(list, 'utf8').trimEnd().split('\n');
+    assert.match(lines[0] as string, /^# What was read of /);
+    const files = new Map(lines.slice(1).map((line) => line.split('\t') as [string, string]));
+    const program = [...files.keys()].find((path) => path.endsWith(image.name === 'tiny' ? '/show' : '/ld-linux-x86-64.so.2'));
+    assert.match(files.get(program ?? assert.fail(lines.join('\n'))) ?? '', /^0-\d+(?:,\d+-\d+)*$/);
+    assert.equal(files.size, lines.length - 1, 'each file once');
+    // With a cache of its own nothing but that is fetched, and it is enough.
+    const cache = join(here.folder, 'fresh');
+    const { text, stderr, code } = await run(process.execPath, [PROGRAM, 'prefetch', '--cache-dir', cache, '--prefetch-list', list, '--json', ref]);
+    assert.equal(code, 0, stderr);
+    const { bytes, unmatched } = JSON.parse(text) as { bytes: number; unmatched: readonly string[] };
+    assert.deepEqual(unmatched, []);
+    const parts = [...files.values()].flatMap((of) => of.split(',').map((part) => part.split('-').map(Number) as [number, number]));
+    const most = parts.reduce((sum, [from, to]) => sum + to - from + 1, 0);
+    assert.ok(bytes > 0 && bytes <= most, `${bytes} of ${most}`);
+    await here.nothingLeft();
+  }
+});
+
 test('failures of our own exit with 125 and leave nothing', async (t) => {
   if (!haveRoot(t) || !haveTools(t, 'unshare')) return;
   const [image] = sourceImages(t, ['tiny']);

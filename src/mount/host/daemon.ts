@@ -14,6 +14,7 @@ import { FUSE_FD, sendable, type Order, type ServeOptions, type ToDaemon, type T
 import { throttled } from './throttled.ts';
 import { serveMetrics, type MetricsServer } from './metrics-server.ts';
 import { MountFolder } from './mount-folder.ts';
+import type { MountPlan } from '../data/types.ts';
 import { plannedAs } from './prepare-plan.ts';
 import { awaitEnd, isAlive, ownMark, type ProcessMark } from './processes.ts';
 import { recordOf } from './show.ts';
@@ -26,6 +27,12 @@ import { unmountElsewhere } from './unmount.ts';
 const LEASH_MS = 500;
 /** For a supervisor that was told to end. */
 const LET_GO_MS = 2000;
+
+/**
+ * With a round trip for each request, large reads are what reading lives on that nobody has foreseen. Where somebody has said what will be
+ * read, that is on its way already, and what the kernel guesses is mostly fetched in vain.
+ */
+const READ_AHEAD_KIB = { unknown: 1024, listed: 128 };
 
 /** Why a daemon comes to its end. */
 type Ending =
@@ -94,7 +101,8 @@ export class Daemon {
     this.#ahead.begin();
     const target = backend === 'erofs' ? this.#folder.devices : writable ? this.#folder.lower : dir;
     if (target !== dir) mkdirSync(target, { recursive: true, mode: 0o700 });
-    const mounted = await mountFuse(target, { readAheadKib: 1024, ...(backend === 'erofs' ? { allowOther: false } : {}), ...(early === undefined ? {} : { fd: early }) });
+    const readAheadKib = this.#readAhead(plan);
+    const mounted = await mountFuse(target, { readAheadKib, ...(backend === 'erofs' ? { allowOther: false } : {}), ...(early === undefined ? {} : { fd: early }) });
     const fuse = recordOf(target, 'fuse');
     const known = readState(this.#folder);
     this.#state = {
@@ -111,7 +119,7 @@ export class Daemon {
     writeState(this.#folder, this.#state);
     await this.#serving.start(mounted.fd, false);
     this.#link ??= SupervisorLink.start(this.#options, mounted.fd, 0, this.#log);
-    pipe.send({ type: 'served', digest: plan.digest, ...(plan.metadataFile === undefined ? {} : { metadata: plan.metadataFile }), devices: plan.devices.length, fuse });
+    pipe.send({ type: 'served', digest: plan.digest, ...(plan.metadataFile === undefined ? {} : { metadata: plan.metadataFile }), devices: plan.devices.length, fuse, readAheadKib });
     const supervisor = await this.#link.watching;
     this.#link.serve({ ...this.#options, planned: plannedAs(plan) });
     const answer = await pipe.receive();
@@ -124,6 +132,14 @@ export class Daemon {
     const { owner: starter, ...rest } = this.#state;
     this.#state = { ...rest, phase: 'ready', ...(this.#options.leash && starter ? { owner: this.#options.leash } : {}) };
     writeState(this.#folder, this.#state);
+  }
+
+  /** What the kernel may read beyond what somebody asks for. */
+  #readAhead({ devices }: MountPlan): number {
+    const { prefetch, imagePrefetch, record } = this.#options;
+    if (record !== undefined) return 0;
+    const listed = prefetch.length > 0 || (imagePrefetch && devices.some(({ ahead = [] }) => ahead.length > 0));
+    return listed ? READ_AHEAD_KIB.listed : READ_AHEAD_KIB.unknown;
   }
 
   /** A mount that stands, in place of a daemon that is gone or about to go. */

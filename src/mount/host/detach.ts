@@ -45,7 +45,7 @@ async function replaceMount({ metadata, devices, dir, staging }: MoveOrder): Pro
   rmSync(staging, { recursive: true, force: true });
   linkDevices(links, devices);
   linkDevices(target, []);
-  const local = { metadata, folder: links, devices: devices.length, loop: false };
+  const local = { metadata, folder: links, devices: devices.length, loop: false, readAheadKib: 1024 };
   try {
     await mountErofs({ ...local, target });
     try {

@@ -39,6 +39,8 @@ export interface ServeOptions {
   readonly cacheBytes: number;
   readonly prefetch: readonly string[];
   readonly imagePrefetch: boolean;
+  /** A path. */
+  readonly record?: string;
   readonly fill: boolean;
   readonly detachWhenComplete: boolean;
   readonly metricsListen?: string;
@@ -96,7 +98,7 @@ export type ToStarter =
   | { readonly type: 'warning'; readonly text: string }
   | { readonly type: 'progress'; readonly event: ConvertProgress }
   /** Served: whatever is not yet mounted can be mounted now. `metadata` is its file in the cache, where there is one. */
-  | { readonly type: 'served'; readonly digest: string; readonly metadata?: string; readonly devices: number; readonly fuse: MountRecord }
+  | { readonly type: 'served'; readonly digest: string; readonly metadata?: string; readonly devices: number; readonly fuse: MountRecord; readonly readAheadKib: number }
   | { readonly type: 'ready'; readonly metrics?: string; readonly config: string }
   | { readonly type: 'failed'; readonly error: SentError };
 

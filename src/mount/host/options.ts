@@ -33,6 +33,8 @@ export interface MountOptions {
   readonly upper?: string;
   /** Patterns of paths to fetch ahead, besides what the image itself names. */
   readonly prefetch?: readonly string[];
+  /** File to write what is read to, as a prefetch list, when the mount ends. Only for the `fuse` backend, which is then the default. */
+  readonly record?: string;
   /** Whether what the image names as worth fetching ahead is fetched ahead; default true. */
   readonly imagePrefetch?: boolean;
   /** Fetches everything in the end, when nobody asks for anything else. */

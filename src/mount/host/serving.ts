@@ -12,6 +12,7 @@ import { errorFields, type Log } from './log.ts';
 import type { ServeOptions } from './messages.ts';
 import { metricsText } from './metrics.ts';
 import { preparePlan, type PrepareOptions } from './prepare-plan.ts';
+import { Recorder } from './recorder.ts';
 import { settleReport } from './settle-report.ts';
 import { ReadTimes, wasLogged, watchReads } from './slow-reads.ts';
 import type { MountState } from './state.ts';
@@ -44,6 +45,7 @@ export class Serving {
   #plan: MountPlan | undefined;
   #content: MountContent | undefined;
   #session: FuseSession | undefined;
+  readonly #recorder: Recorder | undefined;
   /** Until there is a session. */
   #thread: FuseThread | undefined;
   #fd: number | undefined;
@@ -54,6 +56,7 @@ export class Serving {
     this.#options = options;
     this.#context = context;
     this.#log = context.log;
+    this.#recorder = options.record === undefined ? undefined : new Recorder();
     this.#warn = (text) => this.#log.warning('warning', { text });
   }
 
@@ -96,13 +99,14 @@ export class Serving {
   /** Answers reads of the FUSE connection from now on, which is closed by `close`. */
   async start(fd: number, resend: boolean): Promise<void> {
     this.#fd = fd;
+    const answer = watchReads(this.content, this.#times, this.#log);
     const thread = this.#thread;
     this.#thread = undefined;
     this.#session = await startFuseSession({
       thread,
       fd,
-      served: { shape: this.#options.backend === 'erofs' ? 'devices' : 'tree', metadata: this.plan.metadata, devices: this.content.devices },
-      answer: watchReads(this.content, this.#times, this.#log),
+      served: { shape: this.#options.backend === 'erofs' ? 'devices' : 'tree', metadata: this.plan.metadata, devices: this.#recorder?.devices(this.content.devices) ?? this.content.devices },
+      answer: this.#recorder?.watch(answer) ?? answer,
       resend,
       onProblem: (error, about) => {
         if (!wasLogged(error)) this.#log.error('problem', { operation: about.operation, path: about.path, ...errorFields(error) });
@@ -153,9 +157,21 @@ export class Serving {
   /** Leaves the mount as it is. */
   async close(): Promise<void> {
     await this.abort();
+    await this.#record();
     await this.#content?.close();
     await this.#image?.close();
     await this.#cache?.close();
+  }
+
+  /** What cannot be written is no reason not to end. */
+  async #record(): Promise<void> {
+    const { record, image } = this.#options;
+    if (!this.#recorder || record === undefined || !this.#content) return;
+    try {
+      await this.#recorder.write(record, image, this.#content);
+    } catch (error) {
+      this.#log.error('not-recorded', errorFields(error));
+    }
   }
 
   #along(event: ConvertProgress, progress: PrepareOptions['progress']): void {

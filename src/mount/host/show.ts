@@ -15,8 +15,6 @@ import { takeAway } from './take-away.ts';
 const FLAGS = MS.readOnly | MS.noSuid | MS.noDev;
 /** What mount(2) takes as options, bytes with the NUL. */
 const MAX_OPTIONS = 4096;
-/** Reads of a megabyte instead of 128 KiB: with a round trip each, that is what sequential reading lives on. */
-const READ_AHEAD_KIB = 1024;
 const BDI = '/sys/class/bdi';
 
 export interface ErofsMount {
@@ -28,16 +26,18 @@ export interface ErofsMount {
   readonly target: string;
   /** Shown in lists of mounts: of little use, as it is the metadata's path. */
   readonly loop: boolean;
+  /** What the kernel may read beyond what is asked for. */
+  readonly readAheadKib: number;
 }
 
 /** Mounts an EROFS image whose content is on devices. NativeError when the kernel refuses, UNSUPPORTED for more devices than fit. */
-export async function mountErofs({ metadata, folder, devices, target, loop }: ErofsMount): Promise<MountRecord> {
+export async function mountErofs({ metadata, folder, devices, target, loop, readAheadKib }: ErofsMount): Promise<MountRecord> {
   const names = Array.from({ length: devices }, (_, i) => `${i + 1}`);
   const before = new Set(backingDevices());
   if (loop) await mountLoops(metadata, names.map((name) => join(folder, name)), target);
   else await mountCall({ source: metadata, target, type: 'erofs', flags: FLAGS, data: deviceOptions(names) }, folder);
   // The kernel counts them up, and does not say which one belongs to a mount.
-  for (const name of backingDevices()) if (!before.has(name)) setReadAhead(name);
+  for (const name of backingDevices()) if (!before.has(name)) setReadAhead(name, readAheadKib);
   return recordOf(target, 'erofs');
 }
 
@@ -71,9 +71,9 @@ function backingDevices(): readonly string[] {
   }
 }
 
-function setReadAhead(name: string): void {
+function setReadAhead(name: string, kib: number): void {
   try {
-    writeFileSync(join(BDI, name, 'read_ahead_kb'), `${READ_AHEAD_KIB}`);
+    writeFileSync(join(BDI, name, 'read_ahead_kb'), `${kib}`);
   } catch {
     // Reads are smaller then.
   }

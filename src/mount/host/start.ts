@@ -56,6 +56,7 @@ async function start(options: MountOptions, launched: Launched): Promise<Mounted
     'the cache': cacheDir,
     'the image': location.transport === 'oci' ? resolve(location.folder) : undefined,
     'the log': options.log === undefined ? undefined : resolve(options.log),
+    'the list': options.record === undefined ? undefined : resolve(options.record),
     'the writable layer': options.upper === undefined ? undefined : resolve(options.upper),
     'the credentials file': options.registry?.authFile === undefined ? undefined : resolve(options.registry.authFile),
     'the file of certificates': options.registry?.tlsCa === undefined ? undefined : resolve(options.registry.tlsCa),
@@ -75,7 +76,8 @@ async function start(options: MountOptions, launched: Launched): Promise<Mounted
   try {
     writeState(folder, state);
     checkAlone(folder, state, env);
-    const wanted = options.backend ?? 'auto';
+    if (options.record !== undefined && options.backend === 'erofs') throw new LazypullError('USAGE', 'what is read can be recorded with the fuse backend only');
+    const wanted = options.record === undefined ? (options.backend ?? 'auto') : 'fuse';
     const choice = await chooseBackend({ wanted, cacheDir, staging: folder.staging });
     try {
       return await attempt.run(choice, launched.process);
@@ -186,7 +188,7 @@ class Attempt {
     if (serve.backend === 'erofs') {
       const target = serve.writable ? lower : serve.dir;
       mkdirSync(lower, { recursive: true, mode: 0o700 });
-      top = await mountErofs({ metadata: served.metadata === undefined || serve.metadata === 'fuse' ? join(devices, '0') : served.metadata, folder: devices, devices: served.devices, target, loop: serve.metadata === 'loop' });
+      top = await mountErofs({ metadata: served.metadata === undefined || serve.metadata === 'fuse' ? join(devices, '0') : served.metadata, folder: devices, devices: served.devices, target, loop: serve.metadata === 'loop', readAheadKib: served.readAheadKib });
       // From here on the kernel holds the devices, and nobody else is to walk into them.
       await hide(devices);
     }
@@ -207,7 +209,7 @@ class Attempt {
   }
 
   #serveOptions({ backend, metadata, why }: Choice): ServeOptions {
-    const { program, platform, registry = {}, cacheBytes, prefetch = [], imagePrefetch = true, detachWhenComplete = false, metricsListen, readTimeout, leash } = this.#options;
+    const { program, platform, registry = {}, cacheBytes, prefetch = [], imagePrefetch = true, detachWhenComplete = false, metricsListen, readTimeout, leash, record } = this.#options;
     const { dir, image, writable, upper, cacheDir, mountedAt } = this.#state;
     if (detachWhenComplete && backend !== 'erofs') throw new LazypullError('UNSUPPORTED', `a mount can be detached from its server with the erofs backend only (the fuse backend is used: ${why})`);
     if (detachWhenComplete && writable) throw new LazypullError('USAGE', 'a mount with a writable layer cannot be detached from its server');
@@ -228,6 +230,7 @@ class Attempt {
       cacheBytes: cacheBytes ?? DEFAULT_CACHE_BYTES,
       prefetch,
       imagePrefetch,
+      ...(record === undefined ? {} : { record: resolve(record) }),
       fill: this.#options.fill === true || detachWhenComplete,
       detachWhenComplete,
       ...(metricsListen === undefined ? {} : { metricsListen }),
