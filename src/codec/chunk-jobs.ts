@@ -1,4 +1,4 @@
-import { roundUp } from '../core/bytes.ts';
+import { copyInto, roundUp } from '../core/bytes.ts';
 import { LazypullError } from '../core/errors.ts';
 import type { Lease, WorkerPool } from '../core/types.ts';
 import { CHUNK_DIGEST_SIZE, type ChunkDigester, chunkDigester } from './blake3.ts';
@@ -151,7 +151,7 @@ export async function runCompressChunks({ memory, units, compressor, level, alig
     const bytes = smaller ?? unit;
     const end = roundUp(size + bytes.length, align);
     if (end > scratch.length) scratch = grown(scratch, end, size);
-    scratch.set(bytes, size);
+    copyInto(scratch, bytes, size);
     scratch.fill(0, size + bytes.length, end);
     size = end;
     sizes.push(bytes.length);
@@ -160,7 +160,7 @@ export async function runCompressChunks({ memory, units, compressor, level, alig
   const result = { size, sizes: Uint32Array.from(sizes), compressed: Uint8Array.from(compressed) };
   const bytes = scratch.subarray(0, size);
   if (size > memory.byteLength) return { ...result, overflow: bytes.slice() };
-  new Uint8Array(memory).set(bytes);
+  copyInto(new Uint8Array(memory), bytes);
   return result;
 }
 
@@ -177,7 +177,7 @@ function plainUnit(memory: SharedArrayBuffer, ranges: Uint32Array): Uint8Array {
   if (joined.length < size) joined = grown(joined, size, 0);
   let at = 0;
   for (let i = 0; i < ranges.length; i += 2) {
-    joined.set(new Uint8Array(memory, ranges[i], ranges[i + 1]), at);
+    copyInto(joined, new Uint8Array(memory, ranges[i], ranges[i + 1]), at);
     at += ranges[i + 1] as number;
   }
   return joined.subarray(0, size);

@@ -23,6 +23,8 @@ export interface DecompressOptions extends GunzipOptions {
   readonly signal?: AbortSignal;
   /** Told once, before the first byte is yielded. */
   readonly onCompression?: (compression: Compression) => void;
+  /** Does what `gunzip` does, in its place. */
+  readonly gunzip?: (stream: ByteStream) => ByteStream;
 }
 
 /**
@@ -51,7 +53,7 @@ export async function* decompress(stream: ByteStream, options: DecompressOptions
     options.onCompression?.(compression);
     const whole = rejoin(first, iterator);
     began = true;
-    if (compression === 'gzip') yield* gunzip(whole, options);
+    if (compression === 'gzip') yield* options.gunzip ? options.gunzip(whole) : gunzip(whole, options);
     else if (compression === 'zstd') yield* unzstd(whole, { ...options, onFrame: options.onBlock && ((frame) => options.onBlock?.(asBlock(frame))) });
     else yield* limited(whole, options);
   } finally {

@@ -92,6 +92,6 @@ export function deflateRaw(input: Uint8Array, level: number = DEFAULT_LEVEL, fin
 /** Gives the kernel as much of the log as one segment can need. */
 function placeKnown(kernel: DeflateKernel, log: Uint32Array): void {
   const part = log.length * 4 > kernel.KNOWN_SIZE.value ? log.subarray(0, kernel.KNOWN_SIZE.value / 4) : log;
-  new Uint32Array(kernel.memory.buffer, kernel.KNOWN.value, part.length).set(part);
+  copyInto(new Uint8Array(kernel.memory.buffer, kernel.KNOWN.value), new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
   kernel.setKnown(part.length * 4);
 }

@@ -1,10 +1,10 @@
-import { Worker } from 'node:worker_threads';
 import { copyInto } from '../core/bytes.ts';
 import { Digester, type Digest } from '../core/digest.ts';
-import { LazypullError, wrapError } from '../core/errors.ts';
+import { LazypullError } from '../core/errors.ts';
 import type { WorkerPool } from '../core/types.ts';
 import { crcMismatch, type GzipTrailer } from './gunzip-machine.ts';
 import { type MemberEnd, StreamCheck } from './stream-check.ts';
+import { threadLanes } from './thread-lane.ts';
 
 /** Bytes that are handed over at a time: to wake a thread takes as long as to hash 100 kB. */
 export const SLOT = 2 << 20;
@@ -13,20 +13,17 @@ const SLOTS = 3;
 /** Ends of members that are handed over at a time: small members have many. */
 const MANY_ENDS = 4096;
 
-/** Threads that are kept for the next stream: to start one takes as long as to hash 40 MB. */
-const SPARE = 2;
+/**
+ * What the thread is told: that a stream begins, bytes of its memory with the ends of members in them, or that there are no more; or
+ * to look at all content that comes by way of a ring.
+ */
+export type DigestMessage = { readonly gzip: boolean } | { readonly at: number; readonly length: number; readonly ends: readonly MemberEnd[] } | 'end' | { readonly ring: SharedArrayBuffer };
 
-/** What the thread begins with. */
-export interface DigestSetup {
-  readonly memory: SharedArrayBuffer;
-  readonly slotSize: number;
-}
+/** What it answers: where the first bad trailer was met in bytes that it is done with, or the digest in hex; or that there is news in the ring. */
+export type DigestReply = { readonly bad?: number } | { readonly hex: string } | 'news';
 
-/** What the thread is told: that a stream begins, bytes of a slot with the ends of members in them, or that there are no more. */
-export type DigestMessage = { readonly gzip: boolean } | { readonly slot: number; readonly length: number; readonly ends: readonly MemberEnd[] } | 'end';
-
-/** What it answers: that a slot is free again and where the first bad trailer was met, or the digest in hex. */
-export type DigestReply = { readonly slot: number; readonly bad?: number } | { readonly hex: string };
+/** Finds a thread that hashes. */
+export const takeDigestLane = threadLanes<DigestMessage, DigestReply>({ script: new URL('./digest-worker.js', import.meta.url), what: 'the thread that hashes', size: SLOT * SLOTS });
 
 /** Looks at a stream's content as it flows. `close` in any case. */
 export interface StreamDigester {
@@ -61,63 +58,13 @@ export function streamDigester({ jobs }: Pick<WorkerPool, 'jobs'>, what: string)
   };
 }
 
-/** Memory shared with a thread, and the thread, once there is work for it. Serves one stream at a time. */
-class DigestLane {
-  static readonly #spare: DigestLane[] = [];
-  readonly memory = new SharedArrayBuffer(SLOT * SLOTS);
-  #worker: Worker | undefined;
-  #onReply: ((reply: DigestReply | LazypullError) => void) | undefined;
-
-  static take(): DigestLane {
-    return DigestLane.#spare.pop() ?? new DigestLane();
-  }
-
-  begin(gzip: boolean, onReply: (reply: DigestReply | LazypullError) => void): void {
-    this.#onReply = onReply;
-    this.#worker ??= this.#start();
-    this.#worker.ref();
-    this.post({ gzip });
-  }
-
-  post(message: DigestMessage): void {
-    this.#worker?.postMessage(message);
-  }
-
-  /** `idle`: the thread has answered everything and may serve another stream. */
-  async giveBack(idle: boolean): Promise<void> {
-    this.#onReply = undefined;
-    if (idle && DigestLane.#spare.length < SPARE) {
-      // Nobody waits for it: it must not keep the process alive.
-      this.#worker?.unref();
-      DigestLane.#spare.push(this);
-    } else {
-      await this.#worker?.terminate();
-    }
-  }
-
-  #start(): Worker {
-    const workerData: DigestSetup = { memory: this.memory, slotSize: SLOT };
-    const worker = new Worker(new URL('./digest-worker.js', import.meta.url), { workerData });
-    const failed = (failure: LazypullError): void => {
-      // A thread that ended by itself is not for the next one.
-      const at = DigestLane.#spare.indexOf(this);
-      if (at >= 0) DigestLane.#spare.splice(at, 1);
-      this.#onReply?.(failure);
-    };
-    worker.on('message', (reply: DigestReply) => this.#onReply?.(reply));
-    worker.on('error', (error) => failed(wrapError(error, 'INTERNAL', 'the thread that hashes failed')));
-    worker.on('exit', () => failed(new LazypullError('INTERNAL', 'the thread that hashes ended')));
-    return worker;
-  }
-}
-
 /**
  * sha256 of a stream and CRCs of its gzip members, computed by a thread of its own, for one that the thread which reads has
  * no time for. The thread is put to work once there is more than one piece to look at.
  */
 export class DigestThread implements StreamDigester {
   readonly #what: string;
-  readonly #lane = DigestLane.take();
+  readonly #lane = takeDigestLane();
   readonly #bytes = new Uint8Array(this.#lane.memory);
   gzip = false;
   #working = false;
@@ -224,7 +171,7 @@ export class DigestThread implements StreamDigester {
   /** Hands the slot over and finds another. */
   async #send(): Promise<void> {
     this.#away += 1;
-    this.#post({ slot: this.#slot, length: this.#used, ends: this.#ends });
+    this.#post({ at: this.#slot * SLOT, length: this.#used, ends: this.#ends });
     this.#slot = (this.#slot + 1) % SLOTS;
     this.#used = 0;
     this.#ends = [];
@@ -241,13 +188,14 @@ export class DigestThread implements StreamDigester {
 
   #post(message: DigestMessage): void {
     if (this.#closed) throw this.#failure;
-    if (!this.#working) this.#lane.begin(this.gzip, (reply) => this.#take(reply));
+    if (!this.#working) this.#lane.begin({ gzip: this.gzip }, (reply) => this.#take(reply));
     this.#working = true;
     this.#lane.post(message);
   }
 
   #take(reply: DigestReply | LazypullError): void {
     if (reply instanceof LazypullError) this.#failure ??= reply;
+    else if (reply === 'news') return;
     else if ('hex' in reply) this.#hex = reply.hex;
     else {
       this.#away -= 1;

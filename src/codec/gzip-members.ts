@@ -1,3 +1,4 @@
+import { copyInto } from '../core/bytes.ts';
 import type { WorkerPool } from '../core/types.ts';
 import { digestOf, type Digest } from '../core/digest.ts';
 import { crc32 } from './crc32.ts';
@@ -82,7 +83,7 @@ export function runGzipMembers(job: GzipJob): GzipResult {
   }
   const result = scratch.subarray(0, size);
   if (size > job.memory.byteLength) return { size, overflow: result.slice(), lengths, digests };
-  new Uint8Array(job.memory).set(result);
+  copyInto(new Uint8Array(job.memory), result);
   return { size, lengths, digests };
 }
 

@@ -1,7 +1,9 @@
+import { copyInto } from '../core/bytes.ts';
 import { corrupt, LazypullError } from '../core/errors.ts';
 import { takeRoom } from '../core/room.ts';
 import { inflateWasm } from './kernels/generated.ts';
 import { KernelPool, type WasmGlobal, type WasmMemory } from './kernels/wasm.ts';
+import { type Matches, tellMatches } from './matches.ts';
 
 /** What kernels/assembly/inflate.ts exports. */
 interface InflateKernel {
@@ -25,25 +27,8 @@ interface InflateKernel {
 
 const pool = new KernelPool<InflateKernel>(inflateWasm, 4);
 
-/** Output memory -> the kernel that writes it, for `matchesIn`. */
-const kernels = new WeakMap<object, InflateKernel>();
-
-/** The matches that begin in some bytes. */
-export interface Matches {
-  /** One word for each, or for a long row of literals: see `MATCHES` in kernels/assembly/inflate-map.ts. Lent like the bytes. */
-  readonly entries: Uint32Array;
-  /** Bytes from the first of the bytes to where the first entry's literals begin; below 0 when that is in front of them. */
-  readonly lead: number;
-}
-
-/**
- * What an inflater met in bytes that it has lent out, whoever handed them on: the matches that their compressor had found,
- * so that nobody has to find them again. Undefined for other bytes, and where they are not worth it. The last match may reach beyond the bytes. Asking in
- * stream order is fast.
- */
-export function matchesIn(bytes: Uint8Array): Matches | undefined {
-  const kernel = kernels.get(bytes.buffer);
-  if (!kernel) return undefined;
+/** What a kernel has logged about a view of its output. */
+function logged(kernel: InflateKernel, bytes: Uint8Array): Matches {
   const from = kernel.seekMatch(bytes.byteOffset);
   const lead = kernel.soughtOut.value - bytes.byteOffset;
   const to = kernel.seekMatch(bytes.byteOffset + bytes.length);
@@ -115,7 +100,7 @@ export class Inflater {
     this.#what = what;
     this.#kernel = kernel;
     this.#memory = new Uint8Array(kernel.memory.buffer);
-    kernels.set(kernel.memory.buffer, kernel);
+    tellMatches(kernel.memory.buffer, (bytes) => logged(kernel, bytes));
     kernel.emptyMatches(kernel.OUTPUT.value);
     this.#input = kernel.INPUT.value;
     this.#inputLimit = this.#input + kernel.INPUT_SIZE.value;
@@ -183,7 +168,7 @@ export class Inflater {
       this.#inputAt = this.#input;
     }
     const size = Math.min(bytes.length, this.#inputLimit - this.#inputEnd);
-    this.#memory.set(size === bytes.length ? bytes : bytes.subarray(0, size), this.#inputEnd);
+    copyInto(this.#memory, size === bytes.length ? bytes : bytes.subarray(0, size), this.#inputEnd);
     this.#inputEnd += size;
     return size;
   }
@@ -269,7 +254,7 @@ export class Inflater {
 
   /** Has `matchesIn` say nothing of what this inflater lends. */
   ignoreMatches(): void {
-    kernels.delete(this.#memory.buffer);
+    tellMatches(this.#memory.buffer, undefined);
   }
 
   /** Gives the memory back. Everything lent is invalid from here on. Closing twice is fine. */

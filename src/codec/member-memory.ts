@@ -1,6 +1,6 @@
 import { copyInto } from '../core/bytes.ts';
 import type { Lease, WorkerPool } from '../core/types.ts';
-import { type Matches, matchesIn } from './inflate.ts';
+import { type Matches, matchesIn } from './matches.ts';
 
 /**
  * A lease is three times the bytes it has room for; behind the bytes lies the log of what is known of their matches. An
@@ -18,6 +18,7 @@ export class MemberMemory {
   readonly room: number;
   readonly #bytes: Uint8Array;
   readonly #log: Uint32Array;
+  readonly #logBytes: Uint8Array;
   /** Bytes, and words of the log, so far. */
   used = 0;
   known = 0;
@@ -27,6 +28,7 @@ export class MemberMemory {
     this.room = lease.memory.byteLength / PARTS;
     this.#bytes = new Uint8Array(lease.memory, 0, this.room);
     this.#log = new Uint32Array(lease.memory, this.room);
+    this.#logBytes = new Uint8Array(lease.memory, this.room);
   }
 
   /** Waits for memory with room for so many bytes. */
@@ -79,7 +81,7 @@ export class MemberMemory {
     log[this.known + 1] = size;
     log[this.known + 2] = entries.length;
     log[this.known + 3] = lead;
-    log.set(entries, this.known + PIECE_HEAD);
+    copyInto(this.#logBytes, new Uint8Array(entries.buffer, entries.byteOffset, entries.byteLength), 4 * (this.known + PIECE_HEAD));
     this.known += words;
     return words;
   }

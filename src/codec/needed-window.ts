@@ -1,7 +1,8 @@
 import { concat, copyInto } from '../core/bytes.ts';
 import { LazypullError } from '../core/errors.ts';
 import type { WorkerPool } from '../core/types.ts';
-import { Inflater, matchesIn } from './inflate.ts';
+import { Inflater } from './inflate.ts';
+import { matchesIn } from './matches.ts';
 import { zstdCompress } from './zstd.ts';
 
 /** How far back a deflate stream can point (RFC 1951, 2): bytes of a whole window. */

@@ -15,33 +15,19 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-/** Bytes that make the detour of `copyInto` at a time: they stay in the nearest cache. */
-const DETOUR = 1 << 14;
-/** Fewer bytes are not worth the detour. */
-const SHORT = 512;
-const WORD = 8;
-const detour = new Uint8Array(DETOUR + WORD);
-
 /**
- * `target.set(source, at)`, five times faster where memory is shared and the two places are not equally aligned: engines
- * then copy single bytes. Words are copied instead, by way of memory that is not shared. The two must not overlap.
+ * `target.set(source, at)`, many times faster where memory is shared: engines then copy single words, or bytes if the two places are
+ * not equally aligned, and a Buffer that is filled with just as many bytes copies them in one go. The two must not overlap.
  */
 export function copyInto(target: Uint8Array, source: Uint8Array, at = 0): void {
-  const from = source.byteOffset % WORD;
-  const to = (target.byteOffset + at) % WORD;
-  const fromShared = source.buffer instanceof SharedArrayBuffer;
-  if (from === to || source.length < SHORT || !(fromShared || target.buffer instanceof SharedArrayBuffer)) {
-    target.set(source, at);
-    return;
-  }
-  const skew = fromShared ? from : to;
-  for (let done = 0; done < source.length; done += DETOUR) {
-    const part = source.subarray(done, done + DETOUR);
-    detour.set(part, skew);
-    if (skew !== to) detour.copyWithin(to, skew, skew + part.length);
-    target.set(detour.subarray(to, to + part.length), at + done);
-  }
+  const { length } = source;
+  const shared = source.buffer instanceof SharedArrayBuffer || target.buffer instanceof SharedArrayBuffer;
+  if (!shared || length < SHORT || at + length > target.length) target.set(source, at);
+  else Buffer.from(target.buffer, target.byteOffset + at, length).fill(source);
 }
+
+/** Fewer bytes are not worth a Buffer. */
+const SHORT = 512;
 
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && Buffer.compare(a, b) === 0;

@@ -6,7 +6,7 @@ import { concat } from '../../src/core/bytes.ts';
 import type { ByteStream, WorkerPool } from '../../src/core/types.ts';
 import { DEFAULT_LEVEL, deflateRaw, usesKnownMatches } from '../../src/codec/deflate.ts';
 import { gunzip } from '../../src/codec/gzip.ts';
-import { matchesIn } from '../../src/codec/inflate.ts';
+import { matchesIn } from '../../src/codec/matches.ts';
 import { MemberMemory } from '../../src/codec/member-memory.ts';
 import { mixture, noise, records, text } from './samples.ts';
 

@@ -16,15 +16,26 @@ interface Outcome {
   readonly digest: Digest | undefined;
 }
 
+/** One thread only; threads that inflate and check; one that checks, because somebody listens to what is met while inflating. */
+const ALONE: Way = { name: 'alone', options: { workers: { jobs: 1 } } };
+const THREADS: Way = { name: 'threads', options: { workers: { jobs: 2 } } };
+const HEARD: Way = { name: 'heard', options: { workers: { jobs: 2 }, onMember: () => undefined } };
+const WAYS = [ALONE, THREADS, HEARD];
+
+interface Way {
+  readonly name: string;
+  readonly options: Pick<UnpackLayerOptions, 'workers' | 'onMember'>;
+}
+
 /** Reads to the end, or until `reader` throws. */
-async function outcome(jobs: number, packed: Uint8Array | (() => ByteStream), reader?: (bytes: Uint8Array) => void, options: Partial<UnpackLayerOptions> = {}): Promise<Outcome> {
+async function outcome(way: Way, packed: Uint8Array | (() => ByteStream), reader?: (bytes: Uint8Array) => void, options: Partial<UnpackLayerOptions> = {}): Promise<Outcome> {
   const stream = packed instanceof Uint8Array ? lending(pieces(packed, 200_000)) : packed();
   const parts: Buffer[] = [];
   let digest: Digest | undefined;
   let layer: UnpackedLayer | undefined;
   let error: unknown;
   try {
-    layer = unpackLayer(stream, { what: 'layer', size: Infinity, workers: { jobs }, check: (found) => void (digest = found), ...options });
+    layer = unpackLayer(stream, { what: 'layer', size: Infinity, ...way.options, check: (found) => void (digest = found), ...options });
     for await (const bytes of layer.stream) {
       parts.push(Buffer.from(bytes));
       reader?.(bytes);
@@ -56,21 +67,24 @@ const trailerOf = (which: number): number => MEMBERS.slice(0, which + 1).reduce(
 
 test('content and digest are the same with threads and without, whatever the compression', async () => {
   for (const packed of [broken(), gzipSync(text(10)), gzipSync(''), await zstdCompress(ALL, 1), ALL, new Uint8Array(0)]) {
-    const [alone, threads] = [await outcome(1, packed), await outcome(2, packed)];
+    const alone = await outcome(ALONE, packed);
     assert.equal(alone.error, undefined);
-    assert.equal(threads.error, undefined);
-    assert.ok(threads.bytes.equals(alone.bytes));
-    assert.equal(threads.digest, digestOf(alone.bytes));
-    assert.equal(alone.digest, threads.digest);
+    assert.equal(alone.digest, digestOf(alone.bytes));
+    for (const way of [THREADS, HEARD]) {
+      const { error, bytes, digest } = await outcome(way, packed);
+      assert.equal(error, undefined);
+      assert.ok(bytes.equals(alone.bytes));
+      assert.equal(digest, alone.digest);
+    }
   }
 });
 
 test('a wrong CRC in any member is the same error with threads and without', async () => {
   for (const which of MEMBERS.keys()) {
-    for (const jobs of [1, 2]) {
-      const found = await outcome(jobs, broken(which, MEMBERS.length - 1));
+    for (const way of WAYS) {
+      const found = await outcome(way, broken(which, MEMBERS.length - 1));
       const offset = trailerOf(which);
-      assert.deepEqual(told(found), { code: 'CORRUPT', message: `layer: content does not match the CRC-32 of its gzip trailer (at offset ${offset})`, offset }, `member ${which}, ${jobs} jobs`);
+      assert.deepEqual(told(found), { code: 'CORRUPT', message: `layer: content does not match the CRC-32 of its gzip trailer (at offset ${offset})`, offset }, `member ${which}, ${way.name}`);
       assert.equal(found.digest, undefined, 'nobody hears of a digest');
     }
   }
@@ -95,12 +109,14 @@ test('a wrong CRC comes before whatever is wrong behind it', async () => {
     for (const start of [MEMBERS[0] as Buffer, MEMBERS[2] as Buffer]) {
       const wrong = Buffer.from(start);
       wrong.writeUInt32LE(1, wrong.length - 8);
-      const right = told(await outcome(2, packed(start)));
-      const found = [told(await outcome(1, packed(wrong))), told(await outcome(2, packed(wrong)))];
-      assert.deepEqual(found[0], { code: 'CORRUPT', message: `layer: content does not match the CRC-32 of its gzip trailer (at offset ${start.length - 8})`, offset: start.length - 8 }, name);
-      assert.deepEqual(found[1], found[0], name);
-      assert.notDeepEqual(right, found[0], name);
-      assert.deepEqual(right, told(await outcome(1, packed(start))), name);
+      const right = told(await outcome(ALONE, packed(start)));
+      const found = told(await outcome(ALONE, packed(wrong)));
+      assert.deepEqual(found, { code: 'CORRUPT', message: `layer: content does not match the CRC-32 of its gzip trailer (at offset ${start.length - 8})`, offset: start.length - 8 }, name);
+      assert.notDeepEqual(right, found, name);
+      for (const way of [THREADS, HEARD]) {
+        assert.deepEqual(told(await outcome(way, packed(wrong))), found, name);
+        assert.deepEqual(told(await outcome(way, packed(start))), right, name);
+      }
     }
   }
 });
@@ -109,11 +125,11 @@ test('a reader that stumbles over wrong content: the wrong CRC is what is told',
   const stumbling = (): void => {
     throw new LazypullError('CORRUPT', 'this is no tar');
   };
-  for (const jobs of [1, 2]) {
-    const found = await outcome(jobs, Buffer.concat([broken(0), noise(1000)]), stumbling);
-    assert.match(String(found.error), /CRC-32/, `${jobs} jobs`);
+  for (const way of WAYS) {
+    const found = await outcome(way, Buffer.concat([broken(0), noise(1000)]), stumbling);
+    assert.match(String(found.error), /CRC-32/, `${way.name}`);
     // Otherwise the reader is right.
-    assert.match(String((await outcome(jobs, broken(), stumbling)).error), /no tar/);
+    assert.match(String((await outcome(way, broken(), stumbling)).error), /no tar/);
   }
 });
 
@@ -121,20 +137,20 @@ test('what check throws is the error of the stream', async () => {
   const check = (): void => {
     throw new LazypullError('DIGEST_MISMATCH', 'not the diffID');
   };
-  for (const jobs of [1, 2]) {
-    for (const packed of [broken(), gzipSync('small'), ALL]) assert.match(String((await outcome(jobs, packed, undefined, { check })).error), /not the diffID/);
-    assert.match(String((await outcome(jobs, broken(5), undefined, { check })).error), /CRC-32/);
-    assert.match(String((await outcome(jobs, broken(), undefined, { maxSize: 4_000_000 })).error), /allowed/);
+  for (const way of WAYS) {
+    for (const packed of [broken(), gzipSync('small'), ALL]) assert.match(String((await outcome(way, packed, undefined, { check })).error), /not the diffID/);
+    assert.match(String((await outcome(way, broken(5), undefined, { check })).error), /CRC-32/);
+    assert.match(String((await outcome(way, broken(), undefined, { maxSize: 4_000_000 })).error), /allowed/);
   }
 });
 
 test('leaving early ends the thread, and cancelling is CANCELLED', async () => {
-  for (const jobs of [1, 2]) {
-    const layer = unpackLayer(lending(pieces(broken(), 100_000)), { what: 'layer', size: Infinity, workers: { jobs }, check: () => assert.fail('not at the end') });
+  for (const way of WAYS) {
+    const layer = unpackLayer(lending(pieces(broken(), 100_000)), { what: 'layer', size: Infinity, ...way.options, check: () => assert.fail('not at the end') });
     for await (const bytes of layer.stream) if (bytes.length > 0) break;
     assert.equal(layer.fault(), undefined);
     const stop = new AbortController();
-    const cancelled = await outcome(jobs, broken(), () => stop.abort(), { signal: stop.signal });
+    const cancelled = await outcome(way, broken(), () => stop.abort(), { signal: stop.signal });
     assert.equal((cancelled.error as LazypullError).code, 'CANCELLED');
   }
 });
@@ -150,9 +166,11 @@ test('any damage is told alike with threads and without', async () => {
       fc.asyncProperty(damage, fc.nat({ max: 40 }), fc.integer({ min: 1, max: 70_000 }), async (flips, cut, piece) => {
         const packed = Buffer.from(whole.subarray(0, whole.length - cut));
         for (const [at, bits] of flips) if (at < packed.length) packed[at] = (packed[at] as number) ^ bits;
-        const [alone, threads] = await Promise.all([1, 2].map((jobs) => outcome(jobs, () => lending(pieces(packed, piece * (plain === few ? 1 : 20))))));
-        assert.deepEqual(told(threads as Outcome), told(alone as Outcome));
-        assert.equal(threads?.digest, alone?.digest);
+        const [alone, ...others] = await Promise.all(WAYS.map((way) => outcome(way, () => lending(pieces(packed, piece * (plain === few ? 1 : 20))))));
+        for (const other of others) {
+          assert.deepEqual(told(other), told(alone as Outcome));
+          assert.equal(other.digest, alone?.digest);
+        }
       }),
       { numRuns },
     );

@@ -6,14 +6,15 @@ export let matchesEnd: usize = MATCHES;
 export let matchedTo: usize = OUTPUT;
 /** Where the log begins in the output. */
 let logStart: usize = OUTPUT;
-/** Where the last search ended: an entry, and the byte of output that its literals begin at. */
+/** What the last search was for, and where it ended: an entry, and the byte of output that its literals begin at. */
+let soughtFor: usize = OUTPUT;
 let sought: usize = MATCHES;
 export let soughtOut: usize = OUTPUT;
 
 /** Begins the log anew at `out`, the next byte of output. */
 export function emptyMatches(out: usize): void {
   matchesEnd = sought = MATCHES;
-  matchedTo = logStart = soughtOut = out;
+  matchedTo = logStart = soughtFor = soughtOut = out;
 }
 
 /** Takes note of what was logged, and of the end of the last match. */
@@ -41,7 +42,8 @@ export function logMatch(end: usize, run: u32, distance: u32, length: u32): usiz
 export function seekMatch(out: usize): usize {
   let entry = sought;
   let at = soughtOut;
-  if (out < at) {
+  // A match that reaches beyond what was sought is passed over, so that `at` may lie behind what is sought next.
+  if (out < at && out < soughtFor) {
     entry = MATCHES;
     at = logStart;
   }
@@ -52,6 +54,7 @@ export function seekMatch(out: usize): usize {
     else if (at + run >= out) break;
     else at += run + ((word >> 15) & 255) + 3;
   }
+  soughtFor = out;
   sought = entry;
   soughtOut = at;
   return entry;
