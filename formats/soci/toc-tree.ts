@@ -61,12 +61,25 @@ export function buildTree(ztoc: Ztoc, what: string): ZtocTree {
     if (type === 'char' || type === 'block') checkDevice(record, what);
     const { linkName, major, minor } = record;
     const node = addEntry(tree, { path: name, type: TYPES[type], linkName, major, minor, offset }, attributesOf(record, times), { size, extents });
-    if (node) files.set(node, { record, headerStart });
+    if (node) files.set(node, { record: slimmed(record), headerStart });
     theirStart = roundUp(offset + size, TAR_BLOCK);
     headerStart = type === 'reg' ? theirStart : roundUp(offset, TAR_BLOCK);
   }
   otherProblems(ztoc, spans, problems);
   return { index: { root: tree.finish(), chunks: map.chunks }, spans: map, files, problems: [...problems] };
+}
+
+/** Of the pax records only the xattrs are held against the header: the others would be kept for as long as the layer is open. */
+function slimmed(record: ZtocRecord): ZtocRecord {
+  for (const key of record.pax.keys()) {
+    if (!key.startsWith(XATTR_PREFIX)) return { ...record, pax: xattrRecords(record) };
+  }
+  return record;
+}
+
+function xattrRecords({ pax }: ZtocRecord): ZtocRecord['pax'] {
+  const own = [...pax].filter(([key]) => key.startsWith(XATTR_PREFIX));
+  return own.length === 0 ? NO_XATTRS : new Map(own);
 }
 
 /** The reference implementation sorts too, so an order of records that is no order of the tar is no error. */

@@ -5,11 +5,12 @@ const LEAST = 32 << 10;
 /** Sizes are rounded up to one of a few between two powers of two, so that memory fits its next user. */
 const STEPS = 4;
 /** Memory that waits for its next user, at most. */
-const MAX_IDLE = 16 << 20;
+const MAX_IDLE = 24 << 20;
 
 /** Memory that is in use, and how much of it was asked for. */
 const taken = new WeakMap<ArrayBufferLike, number>();
-const idle: ArrayBuffer[] = [];
+/** By size; the size that was needed last comes last. */
+const idle = new Map<number, ArrayBuffer[]>();
 let idleBytes = 0;
 
 /**
@@ -18,22 +19,24 @@ let idleBytes = 0;
  */
 export function takeRoom(size: number): Buffer<ArrayBuffer> {
   if (size < LEAST) return Buffer.allocUnsafeSlow(size);
-  const rounded = roundUp(size, 2 ** Math.floor(Math.log2(size)) / STEPS);
-  let best = -1;
-  for (const [i, { byteLength }] of idle.entries()) {
-    // Half of a large one would be waste.
-    if (byteLength >= rounded && byteLength <= rounded * 1.5 && byteLength < (idle[best]?.byteLength ?? Infinity)) best = i;
-  }
-  const [found] = best < 0 ? [] : idle.splice(best, 1);
-  if (found) idleBytes -= found.byteLength;
-  const room = found ?? Buffer.allocUnsafeSlow(rounded).buffer;
+  const rounded = roundUp(size, step(size));
+  let room: ArrayBuffer | undefined;
+  // Half of a large one would be waste.
+  for (let fit = rounded; !room && fit <= rounded * 1.5; fit += step(fit)) room = idle.get(fit)?.pop();
+  if (room) idleBytes -= room.byteLength;
+  else room = Buffer.allocUnsafeSlow(rounded).buffer;
   taken.set(room, size);
   return Buffer.from(room, 0, size);
 }
 
+/** Bytes that wait for their next user. */
+export function idleRoom(): number {
+  return idleBytes;
+}
+
 /** Leaves what nobody uses at present to the garbage collector. */
 export function dropRooms(): void {
-  idle.length = 0;
+  idle.clear();
   idleBytes = 0;
 }
 
@@ -42,8 +45,28 @@ export function giveBack(bytes: Uint8Array): void {
   const room = bytes.buffer;
   if (bytes.byteOffset !== 0 || taken.get(room) !== bytes.byteLength) return;
   taken.delete(room);
-  idle.push(room as ArrayBuffer);
-  idleBytes += room.byteLength;
-  // What has waited longest goes: what is needed now is of other sizes.
-  while (idleBytes > MAX_IDLE) idleBytes -= (idle.shift() as ArrayBuffer).byteLength;
+  const { byteLength } = room;
+  const same = idle.get(byteLength) ?? [];
+  same.push(room as ArrayBuffer);
+  idle.delete(byteLength);
+  idle.set(byteLength, same);
+  idleBytes += byteLength;
+  if (idleBytes > MAX_IDLE) shrink();
+}
+
+/** Sizes that have waited longest go: what is needed now is of other sizes. */
+function shrink(): void {
+  for (const [size, rooms] of idle) {
+    while (rooms.length > 0 && idleBytes > MAX_IDLE) {
+      rooms.pop();
+      idleBytes -= size;
+    }
+    if (rooms.length === 0) idle.delete(size);
+    if (idleBytes <= MAX_IDLE) return;
+  }
+}
+
+/** Between a size and the next one. */
+function step(size: number): number {
+  return 2 ** Math.floor(Math.log2(size)) / STEPS;
 }

@@ -108,7 +108,13 @@ export function withReferrers(store: ImageStore, others: Pick<ImageStore, 'has' 
       const here = store.open(descriptor);
       return {
         size: descriptor.size,
-        read: async (offset, length, signal) => ((await others.has(descriptor, signal)) ? others.open(descriptor) : here).read(offset, length, signal),
+        ...(here.fresh !== undefined && { fresh: here.fresh }),
+        async read(offset, length, signal) {
+          if (!(await others.has(descriptor, signal))) return here.read(offset, length, signal);
+          const source = others.open(descriptor);
+          const bytes = await source.read(offset, length, signal);
+          return source.fresh ? bytes : new Uint8Array(bytes);
+        },
         expect: (offset, length) => here.expect?.(offset, length),
         expects: (offset, length) => here.expects?.(offset, length) ?? false,
         distrust: (offset, length) => here.distrust?.(offset, length) ?? false,

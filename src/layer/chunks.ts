@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { digestLike } from '../core/digest.ts';
 import { corrupt, isAbort, LazypullError, printable, throwIfAborted } from '../core/errors.ts';
-import { giveBack } from '../core/room.ts';
+import { giveBack, takeRoom } from '../core/room.ts';
 import { checkRange } from '../core/source.ts';
 import type { ByteSource, Chunk, OpenLayer } from '../core/types.ts';
 import { ChunkCache } from './cache.ts';
@@ -19,6 +19,14 @@ export interface LoadOptions {
   readonly signal?: AbortSignal;
   /** Path in the layer, for messages. */
   readonly path?: string;
+}
+
+/** Who takes chunks one by one. */
+export interface ChunkTaker {
+  /** A chunk that is right, as soon as it is known to be; its bytes are the taker's alone. Those behind it wait for as long as it says. */
+  take(chunk: Chunk, bytes: Uint8Array): void | Promise<void>;
+  /** A request of so many stored bytes was answered after some milliseconds. Not told of bytes that had been on their way before. */
+  onFetched?(bytes: number, milliseconds: number): void;
 }
 
 type Loaded = ReadonlyMap<Chunk, Uint8Array>;
@@ -52,34 +60,66 @@ export class ChunkLoader {
       else if (this.#underWay.has(chunk)) shared.push(chunk);
       else missing.push(chunk);
     }
-    for (const chunk of missing) this.#check(chunk, options);
     const waiting = shared.map((chunk) => this.#borrow(chunk, options));
-    const requests = planRequests(missing, this.#plan);
-    await Promise.all([...waiting, this.#run(requests, loaded, options)]);
+    await Promise.all([...waiting, this.#run(missing, (request) => this.#share(request, loaded, options), options)]);
     for (const [at, chunk] of shared.entries()) loaded.set(chunk, (await waiting[at]) as Uint8Array);
     return loaded;
   }
 
-  async #run(requests: readonly RangeRequest[], loaded: Map<Chunk, Uint8Array>, options: LoadOptions): Promise<void> {
+  /**
+   * Like `load`, for who does not want to wait for the last chunk to have the first one. What is fetched is shared with nobody, and
+   * chunks that came along and are right are handed over as well. What was handed over before a failure is right.
+   */
+  async pass(chunks: Iterable<Chunk>, taker: ChunkTaker, options: LoadOptions = {}): Promise<void> {
+    throwIfAborted(options.signal);
+    const missing: Chunk[] = [];
+    for (const chunk of new Set(chunks)) {
+      const kept = this.#cache.get(chunk);
+      if (kept) await taker.take(chunk, new Uint8Array(kept));
+      else missing.push(chunk);
+    }
+    const take = (chunk: Chunk, bytes: Uint8Array): void | Promise<void> => {
+      if (this.#cache.maxBytes > 0) this.#cache.set(chunk, new Uint8Array(bytes));
+      return taker.take(chunk, bytes);
+    };
+    await this.#run(missing, (request) => this.#fetch(request, { ...taker, take }, options), options);
+  }
+
+  /** Some requests at a time. */
+  async #run(missing: readonly Chunk[], work: (request: RangeRequest) => Promise<void>, options: LoadOptions): Promise<void> {
+    for (const chunk of missing) this.#check(chunk, options);
+    const requests = planRequests(missing, this.#plan);
     let next = 0;
     let failed = false;
     const worker = async (): Promise<void> => {
       for (let request = requests[next++]; request; request = requests[next++]) {
         // A failure elsewhere ends the load; what has not been asked for yet need not be.
         if (failed) return;
-        const task = this.#fetch(request, options);
-        for (const chunk of request.chunks) this.#underWay.set(chunk, task);
         try {
-          for (const [chunk, bytes] of await task) loaded.set(chunk, bytes);
+          await work(request);
         } catch (error) {
           failed = true;
           throw error;
-        } finally {
-          for (const chunk of request.chunks) this.#underWay.delete(chunk);
         }
       }
     };
     await Promise.all(Array.from({ length: Math.min(PARALLEL_REQUESTS, requests.length) }, worker));
+  }
+
+  /** A request of which others may have something, too. */
+  async #share(request: RangeRequest, loaded: Map<Chunk, Uint8Array>, options: LoadOptions): Promise<void> {
+    const own = new Map<Chunk, Uint8Array>();
+    const take = (chunk: Chunk, bytes: Uint8Array): void => {
+      own.set(chunk, bytes);
+      this.#cache.set(chunk, bytes);
+    };
+    const task = this.#fetch(request, { take }, options).then(() => own);
+    for (const chunk of request.chunks) this.#underWay.set(chunk, task);
+    try {
+      for (const [chunk, bytes] of await task) loaded.set(chunk, bytes);
+    } finally {
+      for (const chunk of request.chunks) this.#underWay.delete(chunk);
+    }
   }
 
   /** A chunk that somebody else is fetching; if they give up, it is fetched again. */
@@ -92,14 +132,25 @@ export class ChunkLoader {
     }
   }
 
-  async #fetch(request: RangeRequest, options: LoadOptions): Promise<Loaded> {
+  async #fetch(request: RangeRequest, taker: ChunkTaker, options: LoadOptions): Promise<void> {
     const source = this.#layer.sources[request.blob] as ByteSource;
     this.#layer.prepare?.(request.chunks, options.signal);
+    const coming = source.expects?.(request.offset, request.length) ?? false;
+    const asked = performance.now();
     const packed = await source.read(request.offset, request.length, options.signal);
-    const loaded = new Map<Chunk, Uint8Array>();
-    let until = performance.now() + SLICE;
+    let until = performance.now();
+    if (!coming) taker.onFetched?.(request.length, until - asked);
+    until += SLICE;
+    const came = new Set<Chunk>();
+    // What is stored as it is becomes chunks.
+    let spent = source.fresh ?? false;
+    const pass = (chunk: Chunk, bytes: Uint8Array): void | Promise<void> => {
+      came.add(chunk);
+      spent &&= bytes.buffer !== packed.buffer;
+      return taker.take(chunk, bytes);
+    };
     for (const chunk of request.chunks) {
-      if (loaded.has(chunk)) continue;
+      if (came.has(chunk)) continue;
       if (performance.now() > until) {
         await turn();
         throwIfAborted(options.signal);
@@ -109,13 +160,10 @@ export class ChunkLoader {
       const stored = packed.subarray(from, from + chunk.length);
       checkPacked(chunk, stored, options);
       const neighbours = await this.#sharedUnit(chunk, stored, request.chunks);
-      if (neighbours) for (const [other, bytes] of neighbours) loaded.set(other, bytes);
-      if (!loaded.has(chunk)) loaded.set(chunk, await this.#inflate(chunk, stored, options));
+      if (neighbours) for (const [other, bytes] of neighbours) if (!came.has(other)) await pass(other, bytes);
+      if (!came.has(chunk)) await pass(chunk, await this.#inflate(chunk, stored, options));
     }
-    for (const [chunk, bytes] of loaded) this.#cache.set(chunk, bytes);
-    // What is stored as it is has become chunks.
-    if (source.fresh && ![...loaded.values()].some(({ buffer }) => buffer === packed.buffer)) giveBack(packed);
-    return loaded;
+    if (spent) giveBack(packed);
   }
 
   async #inflate(chunk: Chunk, stored: Uint8Array, options: LoadOptions): Promise<Uint8Array> {
@@ -157,8 +205,12 @@ export class ChunkLoader {
       if (own.length !== member.size) continue;
       // Unasked for and unproven is not worth keeping; what was asked for goes the way that reports errors.
       const proven = member.digest ? digestLike(member.digest, own) === member.digest : this.#layer.check?.(member, own);
-      if (proven ?? wanted.includes(member)) right.set(member, new Uint8Array(own));
+      if (!(proven ?? wanted.includes(member))) continue;
+      const copy = takeRoom(own.length);
+      copy.set(own);
+      right.set(member, copy);
     }
+    if (bytes.buffer !== stored.buffer) giveBack(bytes);
     return right;
   }
 

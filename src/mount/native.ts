@@ -67,6 +67,8 @@ export interface Native {
   pidfdGetfd(pidfd: number, fd: number): number;
   /** An advisory lock on the open file; false when another one holds it and `wait` is not set. Closing the file gives it up. */
   flock(fd: number, kind: 'shared' | 'exclusive' | 'none', wait?: boolean): boolean;
+  /** Gives memory that was freed, and that the C library keeps, back to the system. Does nothing where that library has no `malloc_trim`. */
+  trimHeap(): void;
 }
 
 /** What is used of koffi. */
@@ -129,6 +131,7 @@ function bind(koffi: Koffi): Native {
   const recvmsg = func<(socket: number, message: Uint8Array, flags: number) => number>('int64_t recvmsg(int, void *, int)');
   const flock = func<(fd: number, operation: number) => number>('int flock(int, int)');
   const syscall = func<(number: number, a: number, b: number, c: number) => number>('long syscall(long, long, long, long)');
+  const mallocTrim = known(() => func<(pad: number) => number>('int malloc_trim(size_t)'));
 
   /** The call's result, or a NativeError. Signals are waited out. */
   const check = (call: string, run: () => number, path?: string): number => {
@@ -200,7 +203,17 @@ function bind(koffi: Koffi): Native {
         throw error;
       }
     },
+    trimHeap: () => void mallocTrim?.(0),
   };
+}
+
+/** A function that not every C library has. */
+function known<F>(find: () => F): F | undefined {
+  try {
+    return find();
+  } catch {
+    return undefined;
+  }
 }
 
 const MSG_CMSG_CLOEXEC = 0x4000_0000;

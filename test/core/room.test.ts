@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { dropRooms, giveBack, takeRoom } from '../../src/core/room.ts';
+import { dropRooms, giveBack, idleRoom, takeRoom } from '../../src/core/room.ts';
 
 test('nobody has the memory that somebody else has, whatever is given back', () => {
   const steps = fc.array(fc.oneof(fc.record({ take: fc.integer({ min: 1, max: 300_000 }) }), fc.record({ give: fc.nat(), part: fc.boolean() })), { maxLength: 60 });
@@ -58,4 +58,17 @@ test('what waits for its next user can be left to the garbage collector', () => 
   assert.notEqual(next.buffer, first.buffer);
   giveBack(other);
   assert.equal(takeRoom(1 << 20).buffer, other.buffer, 'what was in use comes back as ever');
+});
+
+test('no more waits for its next user than is allowed, and what was needed last waits longest', () => {
+  dropRooms();
+  const old = Array.from({ length: 40 }, () => takeRoom(1 << 20));
+  const recent = Array.from({ length: 40 }, () => takeRoom(1 << 18));
+  for (const bytes of old) giveBack(bytes);
+  const most = idleRoom();
+  assert.ok(most >= 8 << 20 && most < 40 << 20, String(most));
+  for (const bytes of recent) giveBack(bytes);
+  assert.ok(idleRoom() <= most);
+  const known = new Set<unknown>(recent.map(({ buffer }) => buffer));
+  assert.equal(recent.filter(() => known.has(takeRoom(1 << 18).buffer)).length, 40);
 });

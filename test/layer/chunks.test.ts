@@ -4,6 +4,8 @@ import { digestOf } from '../../src/core/digest.ts';
 import { corrupt, LazypullError, type ErrorCode } from '../../src/core/errors.ts';
 import { CountingSource, MemorySource } from '../../src/core/source.ts';
 import type { Chunk, FileProof, OpenLayer, RegularNode } from '../../src/core/types.ts';
+import { ChunkCache } from '../../src/layer/cache.ts';
+import { ChunkLoader } from '../../src/layer/chunks.ts';
 import { LayerReader, type LayerReaderOptions } from '../../src/layer/reader.ts';
 import { impliedDirectory } from '../../src/layer/tree.ts';
 import { file } from './nodes.ts';
@@ -148,5 +150,54 @@ describe('proofs of files', () => {
     const { reader, source } = setting({ check: () => Promise.reject(new Error('not to be asked')) });
     assert.equal((await reader.readFile(node, node.size, 5)).length, 0);
     assert.equal(source.requests, 0);
+  });
+});
+
+describe('chunks that are handed on one by one', () => {
+  const plain = [span(0, 100), span(100, 100), span(200, 100)];
+  const [first, second, third] = plain as [Chunk, Chunk, Chunk];
+
+  it('come as soon as each is right, and the time of the line is told without that of inflating', async () => {
+    const { layer, source } = layerOf(BLOB, plain);
+    const seen: string[] = [];
+    const noting: OpenLayer = { ...layer, inflate: (chunk, packed) => (seen.push(`inflates ${chunk.offset}`), layer.inflate(chunk, packed)) };
+    const loader = new ChunkLoader(noting, {}, new ChunkCache(0));
+    await loader.pass(plain, { take: ({ offset }) => void seen.push(`takes ${offset}`), onFetched: (bytes) => void seen.push(`fetched ${bytes}`) });
+    assert.deepEqual(seen, ['fetched 300', 'inflates 0', 'takes 0', 'inflates 100', 'takes 100', 'inflates 200', 'takes 200']);
+    assert.equal(source.requests, 1);
+  });
+
+  it('stop at one that is wrong: those in front of it have been handed on, those behind it not', async () => {
+    const wrong = span(100, 100, { packedDigest: digestOf(Buffer.from('other')) });
+    const { layer } = layerOf(BLOB, [first, wrong, third]);
+    const taken: number[] = [];
+    await assert.rejects(new ChunkLoader(layer, {}, new ChunkCache(0)).pass([first, wrong, third], { take: ({ offset }) => void taken.push(offset) }), fails('DIGEST_MISMATCH'));
+    assert.deepEqual(taken, [0]);
+  });
+
+  it('wait for who takes them', async () => {
+    const { layer, inflated } = layerOf(BLOB, plain);
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    const passing = new ChunkLoader(layer, {}, new ChunkCache(0)).pass(plain, { take: (chunk) => (chunk === second ? gate : undefined) });
+    for (let i = 0; i < 10; i += 1) await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(inflated, [first, second]);
+    go();
+    await passing;
+    assert.deepEqual(inflated, plain);
+  });
+
+  it('belong to who takes them, whatever is kept', async () => {
+    const { layer } = layerOf(BLOB, plain);
+    const own: OpenLayer = { ...layer, inflate: async (chunk, packed) => new Uint8Array(await layer.inflate(chunk, packed)) };
+    const loader = new ChunkLoader(own, {}, new ChunkCache(1000));
+    for (let times = 0; times < 3; times += 1) {
+      await loader.pass([first], {
+        take: (_, bytes) => {
+          assert.equal(bytes[7], 7);
+          bytes.fill(255);
+        },
+      });
+    }
   });
 });

@@ -112,6 +112,12 @@ it('locks exclude each other', { skip }, () => {
   closeSync(one);
 });
 
+it('freed memory goes back to the system, and what is in use stays', { skip }, () => {
+  const kept = Buffer.alloc(1 << 20, 7);
+  native.trimHeap();
+  assert.ok(kept.every((byte) => byte === 7));
+});
+
 it('works in threads', { skip }, async () => {
   const url = new URL('../../src/mount/native.js', import.meta.url);
   const script = `import { parentPort } from 'node:worker_threads'; const { loadNative } = await import(${JSON.stringify(url.href)}); parentPort.postMessage(loadNative().poll([], 0).length);`;

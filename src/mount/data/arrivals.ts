@@ -30,8 +30,11 @@ export interface Arrival {
   readonly bytes: Promise<Uint8Array>;
   resolve(bytes: Uint8Array): void;
   reject(error: unknown): void;
+  /** Whether it is still to come. */
+  readonly pending: boolean;
   /** Resolves once the bytes are in the local file as well, or cannot be. */
   readonly kept: Promise<void>;
+  /** Whoever brings it has done what there was to do; once only. */
   done(): void;
   readonly delivery: Delivery;
   /** Those who have the bytes or will have them: whoever brings them, and all who wait. */
@@ -54,6 +57,20 @@ export class Arrivals {
     return this.#underWay.get(chunk);
   }
 
+  /** Bytes `[from, to)` of a chunk that is under way, for whoever asks to keep; undefined when it is not, or does not come. */
+  async part(chunk: number, from: number, to: number): Promise<Uint8Array | undefined> {
+    const arrival = this.#underWay.get(chunk);
+    if (!arrival) return undefined;
+    arrival.users += 1;
+    try {
+      return (await arrival.bytes).slice(from, to);
+    } catch {
+      return undefined;
+    } finally {
+      arrival.leave();
+    }
+  }
+
   /** Announces a chunk. */
   add(chunk: number, delivery: Delivery): Arrival {
     let settle: { resolve(value: Uint8Array): void; reject(error: unknown): void } | undefined;
@@ -68,6 +85,7 @@ export class Arrivals {
     // Whoever waits gets the error; nobody has to.
     bytes.catch(() => undefined);
     let pending = true;
+    let finished = false;
     let brought: Uint8Array | undefined;
     const settled = (): void => {
       if (pending) delivery.left -= 1;
@@ -78,6 +96,9 @@ export class Arrivals {
       bytes,
       kept,
       delivery,
+      get pending() {
+        return pending;
+      },
       resolve: (value) => {
         settled();
         brought = value;
@@ -88,6 +109,8 @@ export class Arrivals {
         settle?.reject(error);
       },
       done: () => {
+        if (finished) return;
+        finished = true;
         this.#remove(arrival);
         finish?.();
         arrival.leave();
@@ -107,14 +130,30 @@ export class Arrivals {
    * is given up. CANCELLED when the signal says so.
    */
   async wait<T>(arrivals: readonly Arrival[], use: (loaded: ReadonlyMap<number, Uint8Array>) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const deliveries = new Set(arrivals.map(({ delivery }) => delivery));
-    for (const delivery of deliveries) delivery.waiting += 1;
     for (const arrival of arrivals) arrival.users += 1;
     try {
-      const all = Promise.all(arrivals.map(async ({ chunk, bytes }) => [chunk, await bytes] as const));
-      return await use(new Map(await unlessAborted(all, signal)));
+      return await this.#wanted(arrivals, async () => {
+        const all = Promise.all(arrivals.map(async ({ chunk, bytes }) => [chunk, await bytes] as const));
+        return use(new Map(await unlessAborted(all, signal)));
+      });
     } finally {
       for (const arrival of arrivals) arrival.leave();
+    }
+  }
+
+  /** The same for who does not want the bytes, only that they are in the local file, or cannot be: they need not all be there at a time. */
+  async waitKept(arrivals: readonly Arrival[], signal?: AbortSignal): Promise<void> {
+    await this.#wanted(arrivals, () => unlessAborted(Promise.all(arrivals.map(({ bytes }) => bytes.then(() => undefined))), signal));
+    await Promise.all(arrivals.map(({ kept }) => kept));
+  }
+
+  /** While this goes on somebody waits for them. */
+  async #wanted<T>(arrivals: readonly Arrival[], work: () => Promise<T>): Promise<T> {
+    const deliveries = new Set(arrivals.map(({ delivery }) => delivery));
+    for (const delivery of deliveries) delivery.waiting += 1;
+    try {
+      return await work();
+    } finally {
       for (const delivery of deliveries) {
         delivery.waiting -= 1;
         if (delivery.waiting === 0 && delivery.left > 0) this.#giveUp(delivery);
@@ -124,7 +163,7 @@ export class Arrivals {
 
   #giveUp(delivery: Delivery): void {
     // Nobody is to join what is about to fail.
-    for (const arrival of this.#underWay.values()) if (arrival.delivery === delivery) this.#remove(arrival);
+    for (const arrival of this.#underWay.values()) if (arrival.delivery === delivery && arrival.pending) this.#remove(arrival);
     delivery.giveUp();
   }
 

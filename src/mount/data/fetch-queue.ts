@@ -45,9 +45,8 @@ export class FetchQueue {
     return Math.min(MAX_REQUEST, Math.max(MIN_REQUEST, Math.round(this.#rate * TARGET)));
   }
 
-  /** A request of so many stored bytes took so long, and `inflated` bytes came out of it. */
-  measured(bytes: number, milliseconds: number, inflated = 0): void {
-    this.#garbage += bytes + inflated;
+  /** The line took so long to carry so many stored bytes. */
+  measured(bytes: number, milliseconds: number): void {
     if (bytes < TELLING) return;
     this.#rate += (bytes / Math.max(1, milliseconds) - this.#rate) * WEIGHT;
   }
@@ -63,6 +62,7 @@ export class FetchQueue {
     } finally {
       this.#active[of] -= 1;
       this.#bytes -= bytes;
+      this.#garbage += bytes;
       if (this.#garbage > LOOK_AFTER) {
         this.#garbage = 0;
         tidyMemory();

@@ -1,13 +1,14 @@
 import { isAbort, LazypullError, throwIfAborted } from '../../core/errors.ts';
 import { Once } from '../../core/once.ts';
-import { takeRoom } from '../../core/room.ts';
+import { giveBack, takeRoom } from '../../core/room.ts';
 import type { Chunk } from '../../core/types.ts';
 import { planRequests } from '../../layer/plan.ts';
 import { Arrivals, Delivery, type Arrival } from './arrivals.ts';
 import type { FetchQueue } from './fetch-queue.ts';
-import { loadChunks } from './load-chunks.ts';
-import type { LayerDevice, OpenedLayer } from './opened-layer.ts';
+import { KeepArrived, type ArrivedChunk } from './keep-arrived.ts';
 import { keepChunks } from './keep-chunks.ts';
+import { loadChunks, type LoadDesk } from './load-chunks.ts';
+import type { LayerDevice, OpenedLayer } from './opened-layer.ts';
 import type { ChunkBytes } from './proofs.ts';
 import { SequentialPump } from './sequential.ts';
 import type { FetchClass } from './types.ts';
@@ -128,8 +129,7 @@ export class LayerContent {
       // What has come for somebody else was perhaps not proven then.
       again = layer.proofs !== undefined && [...wanted].some((chunk) => this.#arrivals.get(chunk) !== undefined);
       const arrivals = this.#want(layer, wanted, of);
-      await this.#arrivals.wait(arrivals, () => Promise.resolve(), signal);
-      await Promise.all(arrivals.map(({ kept }) => kept));
+      await this.#arrivals.waitKept(arrivals, signal);
     }
   }
 
@@ -170,6 +170,7 @@ export class LayerContent {
         const local = await device.device.read(at, from - at);
         if (!local) return undefined;
         bytes.set(local, at - address);
+        giveBack(local);
       }
       at = to;
     }
@@ -241,35 +242,47 @@ export class LayerContent {
   /** Never rejects: what goes wrong is told to those who wait. */
   async #deliver(layer: OpenedLayer, arrivals: readonly Arrival[], length: number, of: FetchClass, delivery: Delivery): Promise<void> {
     const { signal } = delivery;
+    const wanted = new Map(arrivals.map((arrival) => [arrival.chunk, arrival]));
+    const keeping = new KeepArrived((chunks) => this.#keep(layer, chunks), (chunk, bytes) => {
+      const arrival = wanted.get(chunk);
+      if (arrival) arrival.done();
+      else this.#options.onLeft(bytes);
+    });
+    const desk: LoadDesk = {
+      take: (chunk, bytes) => {
+        // Others may have asked for it meanwhile, and have it now.
+        throwIfAborted(signal);
+        wanted.get(chunk)?.resolve(bytes);
+        keeping.add(chunk, bytes);
+        // What is to be proven may depend on one of those that would wait.
+        return layer.proofs ? undefined : keeping.room();
+      },
+      lost: (chunk, error) => wanted.get(chunk)?.reject(error),
+      refetch: (error, chunk) => this.#wrong(error, layer, chunk),
+      fetched: (bytes, milliseconds) => this.#queue.measured(bytes, milliseconds),
+    };
     this.#deliveries.add(delivery);
     try {
       const size = arrivals.reduce((sum, { chunk }) => sum + (layer.addresses.chunks[chunk] as Chunk).size, length);
-      const loaded = await this.#queue.run(of, size, async () => {
+      const load = (): Promise<void> => {
         this.counts.requestsBy[of] += 1;
-        const started = performance.now();
-        const found = await loadChunks(layer, arrivals.map(({ chunk }) => chunk), (error, chunk) => this.#wrong(error, layer, chunk), signal);
-        this.#queue.measured(length, performance.now() - started, sizeOf(found.values()));
-        // Others may have asked for the same meanwhile, and have it now.
-        throwIfAborted(signal);
-        return found;
-      }, signal);
-      const right: [number, Uint8Array][] = [];
-      for (const arrival of arrivals) {
-        const found = loaded.get(arrival.chunk);
-        if (found instanceof Uint8Array) arrival.resolve(found);
-        else arrival.reject(found);
-      }
-      for (const [chunk, found] of loaded) if (found instanceof Uint8Array) right.push([chunk, found]);
-      await this.#proveAll(layer, new Map(right));
-      this.#options.onKept(await keepChunks(layer, right));
-      const asked = new Set(arrivals.map(({ chunk }) => chunk));
-      for (const [chunk, bytes] of right) if (!asked.has(chunk)) this.#options.onLeft(bytes);
+        return loadChunks(layer, [...wanted.keys()], desk, signal);
+      };
+      await this.#queue.run(of, size, load, signal);
     } catch (error) {
       for (const arrival of arrivals) arrival.reject(error);
     } finally {
+      await keeping.end();
       for (const arrival of arrivals) arrival.done();
       if (delivery.left === 0) this.#deliveries.delete(delivery);
     }
+  }
+
+  /** Puts chunks that have come into the local files, as far as what is to be proven about them can be proven by now. */
+  async #keep(layer: OpenedLayer, chunks: readonly ArrivedChunk[]): Promise<void> {
+    if (this.#stop.signal.aborted) return;
+    await this.#proveAll(layer, new Map(chunks));
+    this.#options.onKept(await keepChunks(layer, chunks));
   }
 
   #wrong(error: LazypullError, { addresses, devices }: OpenedLayer, chunk: number): void {
@@ -290,19 +303,12 @@ export class LayerContent {
     return async (chunk, from, to) => {
       const here = loaded.get(chunk);
       if (here) return here.subarray(from, to);
-      // Of those of others a part, which nobody takes back.
-      const others = (await this.#arrivals.get(chunk)?.bytes.catch(() => undefined))?.slice(from, to);
+      const others = await this.#arrivals.part(chunk, from, to);
       if (others) return others;
       const local = layer.devices[layer.addresses.deviceOf(chunk)]?.device;
       return local?.read(layer.addresses.startOf(chunk) + from, to - from);
     };
   }
-}
-
-function sizeOf(chunks: Iterable<Uint8Array | LazypullError>): number {
-  let size = 0;
-  for (const chunk of chunks) if (chunk instanceof Uint8Array) size += chunk.length;
-  return size;
 }
 
 interface ReadRange {

@@ -189,3 +189,44 @@ test('several readers of one device are told apart', () => {
   }
   assert.deepEqual([...new Set(found)].sort(), [0, 1, 2, 3]);
 });
+
+test('who waits for chunks to be kept does not hold their bytes, and who asks for a part has it as long as it takes', async () => {
+  const left: number[] = [];
+  const arrivals = new Arrivals((bytes) => left.push(bytes[0] as number));
+  const delivery = new Delivery();
+  const [one, two] = [arrivals.add(1, delivery), arrivals.add(2, delivery)];
+  let over = false;
+  const keeping = arrivals.waitKept([one, two]).then(() => (over = true));
+  const part = arrivals.part(1, 1, 3);
+  one.resolve(Uint8Array.of(1, 2, 3));
+  one.done();
+  one.done();
+  assert.deepEqual(left, [], 'a part of it is wanted');
+  assert.deepEqual(await part, Uint8Array.of(2, 3));
+  assert.deepEqual(left, [1], 'the other one is still to come');
+  assert.equal(await arrivals.part(1, 0, 1), undefined);
+  two.resolve(Uint8Array.of(4));
+  await sleep(1);
+  assert.equal(over, false);
+  two.done();
+  await keeping;
+  assert.deepEqual(left, [1, 4]);
+  const three = arrivals.add(3, new Delivery());
+  const lost = arrivals.part(3, 0, 1);
+  three.reject(new LazypullError('NETWORK', 'gone'));
+  assert.equal(await lost, undefined);
+});
+
+test('of what is given up, what has come is still there to be joined until it is kept', async () => {
+  const arrivals = new Arrivals(() => undefined);
+  const delivery = new Delivery();
+  const [one, two] = [arrivals.add(1, delivery), arrivals.add(2, delivery)];
+  const stop = new AbortController();
+  const waiting = arrivals.wait([one, two], () => Promise.resolve(), stop.signal);
+  one.resolve(Uint8Array.of(1));
+  stop.abort();
+  await assert.rejects(waiting);
+  assert.ok(delivery.signal.aborted);
+  assert.equal(arrivals.get(1), one);
+  assert.equal(arrivals.get(2), undefined);
+});
