@@ -15,12 +15,18 @@ const ROUND_TRIP = 20;
 
 type Commands = readonly (readonly string[])[];
 
+/** Files with what the workload reads: paths, and what `run --record` writes. */
+interface Lists {
+  readonly paths: string;
+  readonly recorded: string;
+}
+
 /** A version of the image and how it is run. */
 interface Version {
   /** How it is made of the one in the layout; `list`: a file with the paths that the workload reads. */
   readonly make: (source: string, target: string, list: string) => Commands;
   /** Flags of `run`. */
-  readonly flags?: (list: string) => readonly string[];
+  readonly flags?: (lists: Lists) => readonly string[];
 }
 
 const copied = (source: string, target: string, ...index: readonly string[]): Commands => [['copy', source, target, '--plain-http'], ['index', target, '--plain-http', ...index]];
@@ -29,7 +35,8 @@ const converted = (source: string, target: string, ...flags: readonly string[]):
 /** Nobody has said what will be read, and then somebody has: whoever makes the image, or who runs it. */
 const VERSIONS: Readonly<Record<string, Version>> = {
   index: { make: (source, target) => copied(source, target, '--as', 'erofs') },
-  'index-listed': { make: (source, target) => copied(source, target, '--as', 'erofs'), flags: (list) => ['--prefetch-list', list] },
+  'index-listed': { make: (source, target) => copied(source, target, '--as', 'erofs'), flags: ({ paths }) => ['--prefetch-list', paths] },
+  'index-recorded': { make: (source, target) => copied(source, target, '--as', 'erofs'), flags: ({ recorded }) => ['--prefetch-list', recorded] },
   estargz: { make: (source, target) => converted(source, target, '--format', 'estargz') },
   'estargz-listed': { make: (source, target, list) => converted(source, target, '--format', 'estargz', '--prefetch-list', list) },
   'nydus-listed': { make: (source, target, list) => converted(source, target, '--format', 'nydus', '--prefetch-list', list) },
@@ -57,15 +64,17 @@ export async function benchReady(t: Scope, layout: string, tag: string, runs: nu
   const at = (name: string, host = registry.host): string => `docker://${host}/${name}:${tag}`;
   const chosen = process.env['LAZYPULL_BENCH_VERSIONS']?.split(',');
   const wanted = Object.entries(VERSIONS).filter(([name]) => chosen?.includes(name) ?? true);
-  const list = join(scratch(t), 'list');
+  const folder = scratch(t);
+  const lists: Lists = { paths: join(folder, 'paths'), recorded: join(folder, 'recorded') };
   const touched: Record<string, Touched> = {};
   const all = async (commands: Commands): Promise<void> => {
     for (const args of commands) await lazypull(args, { timeout: 600_000 });
   };
   await all([['copy', source, at('plain'), '--plain-http'], ...copied(source, at('recorded'), '--as', 'erofs')]);
-  writeFileSync(list, `${(await recordTouched(t, at('recorded'), workload)).files.join('\n')}\n`);
+  writeFileSync(lists.paths, `${(await recordTouched(t, at('recorded'), workload)).files.join('\n')}\n`);
+  await untilReady(...command(folder, ['run', '--record', lists.recorded, '--plain-http', at('recorded'), '--', ...workload.command]), workload);
   for (const [name, { make }] of wanted) {
-    await all(make(source, at(name), list));
+    await all(make(source, at(name), lists.paths));
     touched[name] = await recordTouched(t, at(name), workload);
   }
   const link = await Link.start(t, registry.host, { mbit: MBIT, roundTrip: ROUND_TRIP });
@@ -74,7 +83,7 @@ export async function benchReady(t: Scope, layout: string, tag: string, runs: nu
   const theirs: Measured[] = [];
   const whole: { ours: Measured[]; theirs: Measured[]; download: Measured[] } = { ours: [], theirs: [], download: [] };
   for (let run = 0; run < runs; run += 1) {
-    for (const [name, { flags }] of wanted) (ours[name] ??= []).push(await lazily(link, ['run', '--plain-http', ...(flags?.(list) ?? []), at(name, link.host), '--', ...workload.command], workload));
+    for (const [name, { flags }] of wanted) (ours[name] ??= []).push(await lazily(link, ['run', '--plain-http', ...(flags?.(lists) ?? []), at(name, link.host), '--', ...workload.command], workload));
     const { ready, pull } = await pulled(containerd, link, `${link.host}/plain:${tag}`, workload);
     theirs.push(ready);
     whole.theirs.push(pull);
@@ -90,7 +99,8 @@ export async function benchReady(t: Scope, layout: string, tag: string, runs: nu
       touched: 'stored bytes of the chunks (gzip spans, members, zstd chunks: what the format can fetch and check by itself) that hold the pages the workload reads, each once; pages: those pages alone, not compressed',
       floor: 'touched bytes / bandwidth + two round trips',
       fetched: 'all bytes that came over the link by the end of the run, indexes, documents and HTTP headers included',
-      listed: 'somebody has said which files will be read: who has made the image, or for the mount index who runs it; the list is of files, not of parts of them',
+      listed: 'somebody has said which files will be read: who has made the image, or for the mount index who runs it',
+      recorded: 'the same with the parts of the files, as `run --record` has written it',
     },
     containerd: { ready: peer, pull: seconds(whole.theirs), download: seconds(whole.download) },
     whole: { ours: seconds(whole.ours), ofTheirPull: round(seconds(whole.ours) / seconds(whole.theirs)) },
@@ -125,14 +135,19 @@ function whyNot(workload: Workload | undefined): string | undefined {
 async function lazily(link: Link, args: readonly string[], workload: Workload): Promise<Measured> {
   const folder = mkdtempSync(join(tmpdir(), 'lazypull-bench-'));
   try {
-    mkdirSync(join(folder, 'runtime'), { mode: 0o700 });
     link.take();
-    const env = { TMPDIR: folder, HOME: folder, LAZYPULL_RUNTIME_DIR: join(folder, 'runtime') };
-    const taken = await untilReady([process.execPath, '--', PROGRAM, ...args.slice(0, 1), '--cache-dir', join(folder, 'cache'), ...args.slice(1)], env, workload);
+    const taken = await untilReady(...command(folder, args), workload);
     return measured(taken, link.take());
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** One of our commands and its environment, with all that it leaves in a folder. */
+function command(folder: string, [verb = '', ...args]: readonly string[]): [readonly string[], Readonly<Record<string, string>>] {
+  const runtime = join(folder, 'runtime');
+  mkdirSync(runtime, { mode: 0o700 });
+  return [[process.execPath, '--', PROGRAM, verb, '--cache-dir', join(folder, 'cache'), ...args], { TMPDIR: folder, HOME: folder, LAZYPULL_RUNTIME_DIR: runtime }];
 }
 
 /** containerd's pull and run, with nothing in its store. */

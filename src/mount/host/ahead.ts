@@ -13,6 +13,13 @@ const LAST_PAUSE_MS = 300_000;
 
 export type AheadState = 'prefetching' | 'filling' | 'waiting' | 'full' | 'detaching' | 'done' | 'stopped';
 
+export interface AheadListener {
+  /** All that was named is here. */
+  prefetched(): void;
+  /** The kernel reads local files, by these mounts. */
+  detached(mounts: readonly MountRecord[]): void;
+}
+
 /**
  * What is fetched before anybody asks: first what the image and the user name, then, if it is wanted, everything else. When all of it
  * is here, the mount is handed over to the kernel if that was asked for. Reads of users go before all this.
@@ -21,17 +28,17 @@ export class Ahead {
   readonly #serving: Serving;
   readonly #options: ServeOptions;
   readonly #log: Log;
-  readonly #onDetached: (mounts: readonly MountRecord[]) => void;
+  readonly #tell: AheadListener;
   readonly #stop = new AbortController();
   /** What was begun before anybody could read. */
   #begun: Promise<void> | undefined;
   state: AheadState = 'prefetching';
 
-  constructor(serving: Serving, options: ServeOptions, log: Log, onDetached: (mounts: readonly MountRecord[]) => void) {
+  constructor(serving: Serving, options: ServeOptions, log: Log, tell: AheadListener) {
     this.#serving = serving;
     this.#options = options;
     this.#log = log;
-    this.#onDetached = onDetached;
+    this.#tell = tell;
   }
 
   stop(): void {
@@ -47,6 +54,7 @@ export class Ahead {
   async run(): Promise<void> {
     try {
       if (await this.#try(() => this.#first())) {
+        this.#tell.prefetched();
         if (!this.#options.fill || (await this.#try(() => this.#fill()))) {
           if (this.#options.detachWhenComplete) await this.#detach();
           this.state = 'done';
@@ -108,6 +116,6 @@ export class Ahead {
     this.state = 'detaching';
     const devices = await content.seal();
     if (plan.metadataFile === undefined) throw new LazypullError('IO', 'the tree is not in the cache');
-    this.#onDetached(await detach(this.#options, { metadata: plan.metadataFile, devices }));
+    this.#tell.detached(await detach(this.#options, { metadata: plan.metadataFile, devices }));
   }
 }

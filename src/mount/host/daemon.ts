@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { LazypullError, throwIfAborted } from '../../core/errors.ts';
 import { formatPlatform } from '../../oci/platform.ts';
-import { defaultWay, mountFuse, openFuse } from '../fuse/mount.ts';
+import { defaultWay, mountFuse, openFuse, setReadAhead } from '../fuse/mount.ts';
 import { Ahead } from './ahead.ts';
 import type { Channel } from './channel.ts';
 import { fetchAhead } from './fetch-ahead.ts';
@@ -30,9 +30,9 @@ const LET_GO_MS = 2000;
 
 /**
  * With a round trip for each request, large reads are what reading lives on that nobody has foreseen. Where somebody has said what will be
- * read, that is on its way already, and what the kernel guesses is mostly fetched in vain.
+ * read, that is on its way already, and what the kernel guesses is mostly fetched, and waited for, in vain: until all of it has come.
  */
-const READ_AHEAD_KIB = { unknown: 1024, listed: 128 };
+const READ_AHEAD_KIB = { unknown: 1024, listed: 32 };
 
 /** Why a daemon comes to its end. */
 type Ending =
@@ -97,7 +97,7 @@ export class Daemon {
     const plan = await this.#serving.prepare({ signal, warn, progress });
     throwIfAborted(signal);
     // There is time until somebody reads.
-    this.#ahead = new Ahead(this.#serving, this.#options, this.#log, (mounts) => this.#detached(mounts));
+    this.#ahead = this.#newAhead();
     this.#ahead.begin();
     const target = backend === 'erofs' ? this.#folder.devices : writable ? this.#folder.lower : dir;
     if (target !== dir) mkdirSync(target, { recursive: true, mode: 0o700 });
@@ -132,6 +132,16 @@ export class Daemon {
     const { owner: starter, ...rest } = this.#state;
     this.#state = { ...rest, phase: 'ready', ...(this.#options.leash && starter ? { owner: this.#options.leash } : {}) };
     writeState(this.#folder, this.#state);
+  }
+
+  #newAhead(): Ahead {
+    return new Ahead(this.#serving, this.#options, this.#log, { prefetched: () => this.#foreseenIsHere(), detached: (mounts) => this.#detached(mounts) });
+  }
+
+  /** What is read from now on nobody has foreseen. */
+  #foreseenIsHere(): void {
+    if (this.#options.record !== undefined) return;
+    for (const { type, device, bdi = device } of this.#state?.mounts ?? []) if (type === this.#options.backend) setReadAhead(bdi, READ_AHEAD_KIB.unknown);
   }
 
   /** What the kernel may read beyond what somebody asks for. */
@@ -202,7 +212,7 @@ export class Daemon {
     const link = this.#link as SupervisorLink;
     link.onStop = onSignal;
     link.onSupervisor = (supervisor) => this.#update({ supervisor });
-    this.#ahead ??= new Ahead(this.#serving, this.#options, this.#log, (mounts) => this.#detached(mounts));
+    this.#ahead ??= this.#newAhead();
     this.#aheadOver = this.#ahead.run();
     let ending: Ending;
     try {

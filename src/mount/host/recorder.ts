@@ -4,8 +4,8 @@ import { replaceFile } from '../data/folder.ts';
 import type { ContentPlace, MountContent } from '../data/types.ts';
 import type { AnswerMiss, Miss, ServedDevice } from '../types.ts';
 
-/** Between two parts of a file: what is less is not worth a part of its own. Bytes. */
-const GAP = 16 << 10;
+/** Between two parts of a file: what is less is not worth a part of its own, and is what the kernel reads along. Bytes. */
+const GAP = 32 << 10;
 
 /**
  * Notes what is read of a mount, and makes a prefetch list of it: files in the order in which they were read first, each with

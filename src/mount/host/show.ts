@@ -1,7 +1,8 @@
-import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync } from 'node:fs';
 import { chmod, chown, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LazypullError } from '../../core/errors.ts';
+import { setReadAhead } from '../fuse/mount.ts';
 import { mountAt } from '../fuse/mountinfo.ts';
 import { MNT, MS } from '../native.ts';
 import { isRefusal, mountCall, runQuietly } from './kernel-calls.ts';
@@ -37,8 +38,8 @@ export async function mountErofs({ metadata, folder, devices, target, loop, read
   if (loop) await mountLoops(metadata, names.map((name) => join(folder, name)), target);
   else await mountCall({ source: metadata, target, type: 'erofs', flags: FLAGS, data: deviceOptions(names) }, folder);
   // The kernel counts them up, and does not say which one belongs to a mount.
-  for (const name of backingDevices()) if (!before.has(name)) setReadAhead(name, readAheadKib);
-  return recordOf(target, 'erofs');
+  const [bdi] = backingDevices().filter((name) => !before.has(name) && setReadAhead(name, readAheadKib));
+  return { ...recordOf(target, 'erofs'), ...(bdi === undefined ? {} : { bdi }) };
 }
 
 function deviceOptions(names: readonly string[]): string {
@@ -68,14 +69,6 @@ function backingDevices(): readonly string[] {
     return readdirSync(BDI).filter((name) => name.startsWith('erofs-'));
   } catch {
     return [];
-  }
-}
-
-function setReadAhead(name: string, kib: number): void {
-  try {
-    writeFileSync(join(BDI, name, 'read_ahead_kb'), `${kib}`);
-  } catch {
-    // Reads are smaller then.
   }
 }
 

@@ -13,6 +13,8 @@ const mountRecord = z.object({
   type: z.enum(['fuse', 'erofs', 'overlay']),
   /** `major:minor` of the file system, to tell it from what somebody else mounts there later. */
   device: z.string(),
+  /** What sysfs calls its backing device, where that is not `device`. */
+  bdi: z.string().regex(/^erofs-\d+$/).optional(),
 });
 
 /** What is known of a mount besides what its processes tell: a file for `ps` and `unmount`. No secrets. Another version may know more. */
