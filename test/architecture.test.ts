@@ -183,6 +183,21 @@ describe('architecture', () => {
     assert.ok(existsSync(join(built, (manifest.bin['lazypull'] as string).replace(/^dist\//, ''))));
   });
 
+  it('ships a bundle that finds its threads and its native packages, and says whose code is in it', (t) => {
+    const folder = join(built, 'program');
+    if (!existsSync(folder)) return t.skip('nothing but tsc has run');
+    const scripts = new Set(imports.filter(({ kind }) => kind === 'thread').map(({ to }) => basename(to, '.ts')));
+    assert.ok(scripts.size >= 4, [...scripts].join());
+    for (const script of [...scripts, 'server', 'lazypull']) assert.ok(existsSync(join(folder, `${script}.js`)), script);
+    const licenses = readFileSync(join(folder, 'LICENSES.txt'), 'utf8');
+    const inside = new Set([...licenses.matchAll(/^(\S+) \d+\.\d+\.\d+\S* \(/gm)].map(([, name]) => name));
+    assert.ok(inside.has('undici') && inside.has('zod'), [...inside].join());
+    // What loads a file beside itself would look for it beside the bundle.
+    for (const name of [...Object.keys(manifest.optionalDependencies ?? {}), '@cloudpss/zstd']) assert.ok(!inside.has(name), name);
+    const code = readdirSync(folder).filter((name) => name.endsWith('.js')).map((name) => readFileSync(join(folder, name), 'utf8')).join('\n');
+    for (const name of ['koffi', '@napi-rs/blake-hash', '@cloudpss/zstd/napi', '@cloudpss/zstd/wasm']) assert.ok(code.includes(`("${name}")`) || code.includes(`(\`${name}\`)`) || code.includes(`('${name}')`), name);
+  });
+
   it('says the same version everywhere', async () => {
     const { version } = await import('../src/core/version.ts');
     assert.equal(version, manifest.version);
