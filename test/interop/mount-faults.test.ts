@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import { MountFolder } from '../../src/mount/host/mount-folder.ts';
+import { readState } from '../../src/mount/host/state.ts';
 import { startFaultRegistry, type FaultRegistry } from '../support/fault-registry.ts';
 import { lazypull, sourceImages } from '../support/peers-cli.ts';
 import { defer, haveTools, must, run, type Ran, type RunOptions } from '../support/peers.ts';
@@ -67,6 +69,31 @@ onStages('a mount asks for little: no content for names and attributes, and of o
   t.diagnostic(`${backend}: mount ${mounted.requests} requests, ${mounted.bytes} bytes; cat of ${text.length} bytes: ${read.requests} requests, ${read.bytes} bytes (${requests}, ${fetchedBytes} by ps)`);
   await mount.unmount();
 }, 'nginx');
+
+onStages('the kernel reads little ahead until all that was foreseen has come, much where nothing was, and nothing where it is recorded', BACKENDS, async ({ registry, mount: start, scene }, backend) => {
+  const ahead = ({ folder }: TestMount): string => {
+    const found = readState(new MountFolder(folder))?.mounts.find(({ type }) => type === backend);
+    assert.ok(found);
+    return readFileSync(`/sys/class/bdi/${found.bdi ?? found.device}/read_ahead_kb`, 'utf8').trim();
+  };
+  const unforeseen = await start(backend, ['--no-prefetch']);
+  assert.equal(ahead(unforeseen), '1024');
+  await unforeseen.unmount();
+  const planning = registry.requests('GET', BLOB).length;
+  const list = join(scene.folder, 'list');
+  writeFileSync(list, '/etc/os-release\t0-10\n');
+  registry.log.length = 0;
+  registry.inject({ fault: { kind: 'delay', ms: 4000 }, path: BLOB, skip: planning });
+  const foreseen = await start(backend, ['--no-prefetch', '--prefetch-list', list, '--cache-dir', join(scene.folder, 'other')]);
+  assert.equal(ahead(foreseen), '32');
+  for (let patience = 200; ahead(foreseen) === '32' && patience > 0; patience -= 1) await wait(50);
+  assert.equal(ahead(foreseen), '1024');
+  await foreseen.unmount();
+  if (backend === 'erofs') return;
+  const recorded = await start(backend, ['--no-prefetch', '--record', join(scene.folder, 'recorded')]);
+  assert.equal(ahead(recorded), '0');
+  await recorded.unmount();
+});
 
 onStages('what is here can be read without a registry, also after a crash and in a new mount; what is not says EIO', BACKENDS, async ({ registry, mount: start }, backend) => {
   const flags = ['--no-prefetch', '--read-timeout', '5'];

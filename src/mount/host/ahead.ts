@@ -14,7 +14,7 @@ const LAST_PAUSE_MS = 300_000;
 export type AheadState = 'prefetching' | 'filling' | 'waiting' | 'full' | 'detaching' | 'done' | 'stopped';
 
 export interface AheadListener {
-  /** All that was named is here. */
+  /** All that was named is here, or will not come. */
   prefetched(): void;
   /** The kernel reads local files, by these mounts. */
   detached(mounts: readonly MountRecord[]): void;
@@ -53,8 +53,9 @@ export class Ahead {
 
   async run(): Promise<void> {
     try {
-      if (await this.#try(() => this.#first())) {
-        this.#tell.prefetched();
+      const first = await this.#try(() => this.#first());
+      this.#tell.prefetched();
+      if (first) {
         if (!this.#options.fill || (await this.#try(() => this.#fill()))) {
           if (this.#options.detachWhenComplete) await this.#detach();
           this.state = 'done';

@@ -75,6 +75,13 @@ test('a read is put together of what is on its way and what is not, and nothing 
   assert.equal(reads.has(BLOB, 0, BYTES.length), false, 'each byte is handed out once');
 });
 
+test('what is expected twice is asked for once', () => {
+  const { source, asked } = slow(BYTES);
+  const reads = new ExpectedReads();
+  for (const blob of [BLOB, BLOB, OTHER]) reads.expect(blob, source, 0, MIB);
+  assert.equal(asked.length, 2);
+});
+
 test('several reads share a piece, whatever their order', async () => {
   const { source, asked } = slow(BYTES);
   const reads = new ExpectedReads();
